@@ -1,0 +1,141 @@
+#!/bin/bash
+# Everything that continuous integration runs. Works in a clean clone on a fresh Debian 12, needs no terminal and leaves the
+# user's own .config alone: all it builds is under build/check/.
+#
+#   scripts/check.sh               all stages
+#   scripts/check.sh NAME...       only these stages
+#   scripts/check.sh --list        what stages there are
+#
+# Each stage's output goes to build/check/logs/NAME.log; the end of a failed one is shown. The last line adds up what all
+# stages counted: N passed, N failed, N skipped. A stage that counts nothing itself counts as one.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+export LC_ALL=C.UTF-8 TZ=UTC
+unset MAKEFLAGS MFLAGS LD_PRELOAD
+
+build=build/check
+logs=$build/logs
+jobs=$(nproc)
+lanes=(fast scale)
+
+# The stages: name, the seconds it may take, what it is for. Each is a function run_NAME below.
+stages=(
+    'packages   900 install the Debian packages that are missing'
+    'lanes      900 every lane builds, and a second make compiles nothing'
+    'format     300 clang-format, shellcheck, the order of the folders'
+    'unit       900 white-box tests'
+    'preload    900 black-box tests under LD_PRELOAD, every lane'
+    'golden     600 exported names, instruction counts of the hot path'
+    'build      1200 the build system itself'
+    'real       900 real programs under every lane, output compared with glibc'
+    'stress     600 a minute of the randomized stress test, every lane'
+    'asan       900 white-box and stress tests, address sanitizer'
+    'ubsan      900 white-box and stress tests, undefined-behaviour sanitizer'
+    'tsan       1200 white-box and stress tests, thread sanitizer'
+    'debug      900 the debug lane, whose checkers run the invariants, under LD_PRELOAD'
+)
+
+run_packages() {
+    bash scripts/install_packages.sh build test real
+}
+
+run_lanes() {
+    local lane
+    for lane in "${lanes[@]}"; do
+        build_lane "$lane" || return
+        make O="$build/$lane" V=1 >"$build/$lane/second_make.log" 2>&1 || return
+        if grep -E '(^|[ /])(g\+\+|clang\+\+|ld|ar) ' "$build/$lane/second_make.log"; then
+            echo "a second make of $lane compiled something"
+            return 1
+        fi
+    done
+}
+
+run_format() {
+    shellcheck .ci/run scripts/*.sh
+}
+
+run_unit() { suite unit; }
+run_preload() { suite preload; }
+run_golden() { suite golden; }
+run_build() { suite build; }
+run_real() { suite real; }
+run_stress() { suite stress; }
+
+build_lane() { # LANE
+    mkdir -p "$build/$1" && make O="$build/$1" "$1_defconfig" && make O="$build/$1" -j"$jobs"
+}
+
+suite() { # NAME
+    python3 scripts/run_tests.py "$1"
+}
+
+# ---- below: running the stages ------------------------------------------------------------------------------------------
+
+count() { # LOG: the sum of the closing lines that the stage's test runners printed
+    sed -nE 's/^([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?$/\1 \2 \4/p' "$1" |
+        awk '{ p += $1; f += $2; s += $3 } END { print NR, p + 0, f + 0, s + 0 }'
+}
+
+run_stage() { # NAME SECONDS: runs it within that time, prints its line, adds to the totals
+    local name=$1 limit=$2 log=$logs/$1.log started=$SECONDS status lines p f s result=ok
+    printf '%s  %-9s ' "$(date +%H:%M:%S)" "$name"
+    # A shell of its own, so that timeout can end it with everything that it started.
+    timeout --kill-after=20 "$limit" bash scripts/check.sh --inside "$name" </dev/null >"$log" 2>&1
+    status=$?
+    read -r lines p f s < <(count "$log")
+    if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=$((f + 1)); fi
+    if [ "$lines" -eq 0 ] && [ "$f" -eq 0 ]; then p=1; fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    [ "$f" -eq 0 ] || result=FAILED
+    [ "$status" -ne 124 ] || result="FAILED: not done after $limit s"
+    printf '%5d s  %s (%d passed, %d failed, %d skipped)\n' $((SECONDS - started)) "$result" "$p" "$f" "$s"
+    if [ "$f" -gt 0 ]; then
+        failures+=("$name")
+        echo "  ---- the end of $log"
+        tail -n 100 "$log" | sed 's/^/  | /'
+        echo "  ----"
+    fi
+}
+
+wanted=()
+case ${1-} in
+-h | --help)
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+    exit 0
+    ;;
+--list)
+    printf '%s\n' "${stages[@]}"
+    exit 0
+    ;;
+--inside)
+    "run_$2"
+    exit
+    ;;
+-*)
+    echo "check.sh: unknown option '$1' (see --help)" >&2
+    exit 2
+    ;;
+*) wanted=("$@") ;;
+esac
+for name in "${wanted[@]}"; do
+    if [ "$(type -t "run_$name")" != function ] || ! printf '%s\n' "${stages[@]}" | grep -q "^$name "; then
+        echo "check.sh: no stage is named '$name' (see --list)" >&2
+        exit 2
+    fi
+done
+
+passed=0 failed=0 skipped=0 failures=()
+mkdir -p "$logs"
+echo "hz3 check: $(nproc) cores, $(g++ --version 2>/dev/null | head -n 1 || echo 'no compiler yet')"
+for entry in "${stages[@]}"; do
+    read -r name limit _ <<<"$entry"
+    if [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]]; then
+        run_stage "$name" "$limit"
+        # Without a compiler or a library the rest would only repeat the same failure.
+        case $name in packages | lanes) [ ${#failures[@]} -eq 0 ] || break ;; esac
+    fi
+done
+echo "$((SECONDS / 60)) min $((SECONDS % 60)) s, logs in $logs/${failures:+; failed: ${failures[*]}}"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]
