@@ -1,0 +1,55 @@
+# Every flag of the compiler and the linker. What a distribution may switch on by default is spelt out.
+
+toolchain-machine := $(or $(word 1,$(subst -, ,$(filter x86_64-% aarch64-%,$(notdir $(firstword $(CXX)))))),$(shell uname -m))
+
+# -- the library --
+lang-flags := -std=c++20 -fno-exceptions -fno-rtti -fno-threadsafe-statics
+code-flags := -O2 $(if $(filter x86_64,$(toolchain-machine)),-march=x86-64 -mtune=generic -fcf-protection=none) \
+	-fPIC -fvisibility=hidden -fvisibility-inlines-hidden -ftls-model=initial-exec -fno-plt -fno-semantic-interposition \
+	-fno-stack-protector -fno-stack-clash-protection -fasynchronous-unwind-tables -fno-math-errno -U_FORTIFY_SOURCE
+# The functions that this library defines are no builtins to it: no call of them may be removed or turned into another.
+builtin-flags := -fno-builtin-malloc -fno-builtin-free -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-memalign \
+	-fno-builtin-aligned_alloc -fno-builtin-posix_memalign
+warn-flags := -Wall -Wextra -Wundef -Werror -Werror=date-time
+repro-flags := -ffile-prefix-map=$(abs_srctree)/= -ffile-prefix-map=$(abs_objtree)=.
+include-flags := -I$(obj)include/generated -I$(or $(abs_srctree:$(CURDIR)=.),.)
+link-flags := -shared -nodefaultlibs -fuse-ld=bfd -Wl,--no-undefined -Wl,--as-needed -Wl,--hash-style=gnu -Wl,--build-id=sha1 \
+	-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,-z,separate-code
+link-libs := -lc -lgcc
+
+# -- on request --
+ifneq ($(SANITIZE)$(COVERAGE),)
+  ifneq ($(in-tree)$(filter $(build-goals),$(goals)),$(in-tree))
+    ifneq ($(in-tree),)
+      $(error SANITIZE= and COVERAGE= need a folder of their own: add O=build/<name>)
+    endif
+  endif
+endif
+instrument-flags :=
+ifneq ($(SANITIZE),)
+  instrument-flags += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -g -O1 -fno-omit-frame-pointer
+  ifneq ($(findstring undefined,$(SANITIZE)),)
+    instrument-flags += -fno-sanitize=vptr
+  endif
+endif
+ifneq ($(COVERAGE),)
+  instrument-flags += --coverage -fprofile-update=atomic -O1 -g
+  link-libs := -lgcov $(link-libs)
+endif
+ifneq ($(findstring 1,$(W)),)
+  extra-warnings := shadow old-style-cast cast-qual cast-align conversion sign-conversion null-dereference duplicated-cond \
+	logical-op useless-cast redundant-decls non-virtual-dtor
+  ifneq ($(findstring clang,$(CXX)),)
+    extra-warnings := $(filter-out duplicated-cond logical-op useless-cast,$(extra-warnings))
+  endif
+  warn-flags += $(addprefix -W,$(extra-warnings)) $(if $(findstring e,$(W)),,$(addprefix -Wno-error=,$(extra-warnings)))
+endif
+
+hz3-cxxflags = $(lang-flags) $(code-flags) $(builtin-flags) $(warn-flags) $(repro-flags) $(instrument-flags) $(include-flags) \
+	$(CXXFLAGS_$(patsubst $(obj)%,%,$(basename $@).o)) $(EXTRA_CXXFLAGS)
+
+# -- the tests: ordinary programs. Calls of malloc are what they are about, so the compiler keeps them all. --
+test-cxxflags = -std=c++20 -O1 -g -Wall -Wextra -Wundef -Werror -Wno-alloc-size-larger-than -fno-builtin -pthread \
+	$(repro-flags) $(instrument-flags) $(include-flags) $(EXTRA_CXXFLAGS)
+test-cflags = -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Werror -fno-builtin -pthread $(repro-flags) $(include-flags)
+test-libs := -lgmock -lgtest_main -lgtest -pthread -ldl

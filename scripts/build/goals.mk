@@ -1,0 +1,98 @@
+# Goals beside the library itself.
+defconfigs := $(sort $(notdir $(wildcard $(src)configs/*_defconfig)))
+fragments := $(sort $(notdir $(wildcard $(src)configs/*.config)))
+lanes := $(patsubst %_defconfig,%,$(defconfigs))
+clean-make = $(MAKE) -f $(src)Makefile KCONFIG_CONFIG=.config
+
+# -- lanes --
+PHONY += lanes $(addprefix lane-,$(lanes))
+lanes: $(addprefix lane-,$(lanes))
+$(addprefix lane-,$(lanes)): lane-%:
+	@mkdir -p $(obj)build/lanes
+	+$(Q)$(clean-make) -s O=$(abs_objtree)/build/$* $*_defconfig
+	+$(Q)$(clean-make) O=$(abs_objtree)/build/$* all
+	$(Q)for library in $(obj)build/$*/libhakozuna_hz3_*.so; do cmp -s $$library $(obj)build/lanes/$${library##*/} || \
+		{ cp -f $$library $(obj)build/lanes/ && $(call say,COPY,$(obj)build/lanes/)$${library##*/}; }; done
+
+# -- install --
+PHONY += install
+install: all
+	$(Q)mkdir -p $(DESTDIR)$(LIBDIR)
+	$(Q)install -m 755 $(obj)$(library) $(DESTDIR)$(LIBDIR)/$(library)
+	@$(call say,INSTALL,$(DESTDIR)$(LIBDIR)/$(library))
+
+# -- help for editors --
+source-files = $(shell cd $(abs_srctree) && find hz3 tests -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.c' | sort)
+PHONY += tags cscope compile_commands.json
+tags:
+	@$(call say,TAGS,tags)
+	$(Q)$(CTAGS) -f $(obj)tags --languages=C++,C $(addprefix $(src),$(source-files))
+cscope:
+	@$(call say,CSCOPE,cscope.out)
+	$(Q)printf '%s\n' $(addprefix $(src),$(source-files)) > $(obj)cscope.files
+	$(Q)cscope -b -q -k -i $(obj)cscope.files -f $(obj)cscope.out
+
+ifneq ($(filter compile_commands.json,$(goals)),)
+compile_commands.json:
+	@$(call say,GEN,$@)
+	$(Q)$(python) $(src)scripts/build/compile_commands.py $(obj)compile_commands.json $(CURDIR) \
+		$(foreach object,$(all-objs),'$(call compile-command,cxx,$(object))') \
+		$(foreach object,$(test-cxx-objs),'$(call compile-command,cxx_test,$(object))')
+endif
+# The command for an object outside its rule: @ and < are what they would be there.
+compile-command = $(call escsq,$(subst $$@,$(2),$(subst $$<,$(patsubst $(obj)%.o,$(src)%.cpp,$(2)),$(cc-$(1)) -c -o $$@ $$<)))
+cc-cxx = $(CXX) $(hz3-cxxflags)
+cc-cxx_test = $(CXX) $(test-cxxflags)
+
+# -- format --
+format-files = $(addprefix $(src),$(source-files))
+PHONY += format format-check
+format:
+	$(Q)$(CLANG_FORMAT) -i $(format-files)
+format-check:
+	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(format-files)
+
+# -- documentation of the configuration --
+PHONY += docs docs-check
+docs:
+	$(Q)$(kconf-docs) > $(obj)docs-configuration.tmp && mkdir -p $(obj)docs && mv $(obj)docs-configuration.tmp $(obj)docs/configuration.md
+docs-check:
+	$(Q)$(kconf-docs) | cmp -s - $(src)docs/configuration.md || { echo "docs/configuration.md is out of date: run \`make docs\`" >&2; exit 1; }
+kconf-docs = srctree='$(abs_srctree)' $(python) $(src)scripts/build/document_config.py
+
+# -- coverage --
+PHONY += coverage
+coverage:
+	+$(Q)$(clean-make) -s O=$(abs_objtree)/build/coverage fast_defconfig debug.config
+	+$(Q)$(clean-make) O=$(abs_objtree)/build/coverage COVERAGE=1 tests
+	$(Q)find $(obj)build/coverage -name '*.gcda' -delete
+	$(Q)$(python) $(src)scripts/run_tests.py --objtree $(obj)build/coverage $(COVERAGE_SUITES)
+	$(Q)cd $(abs_srctree) && gcovr --root . --filter 'hz3/' --exclude-throw-branches --fail-under-line 90 $(GCOVR_FLAGS) $(abs_objtree)/build/coverage
+COVERAGE_SUITES ?= unit preload
+
+# -- cleaning --
+made-in := $(addprefix $(obj),hz3 tests)
+PHONY += $(clean-goals)
+clean:
+	@$(call say,CLEAN,$(or $(obj),.))
+	$(Q)rm -f $(obj)libhakozuna_hz3_*.so $(obj)libhz3_whitebox.a $(obj).*.cmd $(obj)tests/tests.list
+	$(Q)rm -rf $(obj)tests/bin $(obj)tests/variants
+	$(Q)if test -d $(obj)hz3; then find $(wildcard $(made-in)) \( -name '*.o' -o -name '*.s' -o -name '*.i' -o -name '.*.cmd' \
+		-o -name '.*.d' -o -name '*.gcno' -o -name '*.gcda' \) -type f -delete; fi
+mrproper: clean
+	$(Q)rm -rf $(obj)include/config $(obj)include/generated $(obj)build
+	$(Q)rm -f $(kconfig) $(kconfig).old $(obj)defconfig
+	$(Q)rmdir $(obj)include 2>/dev/null || true
+	$(if $(in-tree),,$(Q)rm -f $(obj)Makefile; find $(or $(obj),.) -mindepth 1 -type d -empty -delete)
+distclean: mrproper
+	$(Q)rm -f $(addprefix $(obj),tags cscope.files cscope.out cscope.in.out cscope.po.out compile_commands.json)
+	$(if $(in-tree),$(Q)find . \( -name .git -prune \) -o \( -name '*~' -o -name '*.orig' -o -name '*.rej' -o -name '#*#' \) -type f -exec rm -f {} +)
+
+# -- help --
+PHONY += help
+help:
+	@cat $(src)scripts/build/help.txt
+	@echo
+	@echo 'Configurations (configs/):'
+	@for file in $(defconfigs) $(fragments); do \
+		printf '  %-22s %s\n' $$file "$$(sed -n '1s/^# *//p' $(src)configs/$$file)"; done
