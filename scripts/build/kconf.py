@@ -1,6 +1,6 @@
 """The configuration tool behind the Makefile's targets: kconfiglib, made strict.
 
-Called as: python3 -I -B kconf.py COMMAND [ARGUMENT], with these in the environment:
+Called as: python3 -I -B kconf.py [-q] COMMAND [ARGUMENT...], with these in the environment:
   srctree         folder of the top Kconfig
   KCONFIG_CONFIG  absolute path of .config
 Kconfiglib itself only warns about a wrong value and then uses another one. Here every wrong value is an error, told in one
@@ -22,6 +22,7 @@ except ImportError:
 
 KNOWN_TYPES = {BOOL: "bool", INT: "int", STRING: "string"}
 INT_MAX = 2**31 - 1
+quiet = sys.argv[1:2] == ["-q"]
 
 
 class Wrong(Exception):
@@ -251,7 +252,10 @@ def config_text(kconf):
 
 def write_config(kconf, config):
     """Writes .config, and says so. The file is left alone when it would not change."""
-    if write_if_changed(config, config_text(kconf)):
+    changed = write_if_changed(config, config_text(kconf))
+    if quiet:
+        return
+    if changed:
         print("configuration written to " + shown(config))
     else:
         print("no change to " + shown(config))
@@ -374,7 +378,7 @@ def new_symbols(kconf):
 
 
 def main():
-    command, arguments = sys.argv[1], sys.argv[2:]
+    command, *arguments = sys.argv[2:] if quiet else sys.argv[1:]
     config = os.environ["KCONFIG_CONFIG"]
     kconf = Kconfig("Kconfig", warn_to_stderr=False)
     kconf.warn_assign_override = kconf.warn_assign_redun = False
@@ -387,6 +391,8 @@ def main():
         load(kconf, arguments[0])
     elif command == "defconfig":
         load(kconf, arguments[0])
+        for fragment in arguments[1:]:
+            load(kconf, fragment, replace=False)
         write_config(kconf, config)
     elif command == "merge":
         load(kconf, config)
