@@ -181,7 +181,7 @@ def without_passing_cases(lines):
             case = [line]
         elif line.startswith(("[       OK ]", "[  SKIPPED ]")):
             case = []
-        elif line.startswith(("[----------]", "[==========]", "[  PASSED  ]")) or not line:
+        elif line.startswith(("[----------]", "[==========]", "[  PASSED  ]")) or not (line or case):
             kept += case
             case = []
             if line.startswith("[==========]") and kept and " ran." in line:
