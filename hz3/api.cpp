@@ -1,0 +1,157 @@
+// See hz3/api.hpp.
+#include "hz3/api.hpp"
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+
+#include "hz3/large.hpp"
+#include "hz3/message.hpp"
+#include "hz3/remote/inbox.hpp"
+
+namespace hz3::api {
+namespace {
+
+struct Block {
+  Arena* arena;
+  Tag tag;
+  size_t usable;
+};
+
+// Looks up a block handed to `call`. False for pointers of other allocators; dies on one that is no block of ours.
+bool look_up(const char* call, void* p, Block& b) {
+  b.arena = arenas.find(p);
+  if (b.arena == nullptr) return false;
+  b.tag = b.arena->tag(p);
+  const Slot slot = tag_slot(b.tag);
+  if (slot == 0) die(call, p, "no block starts here: freed before, or never allocated");
+  if (slot == kLargeSlot) {
+    if (b.arena->run(p)->start != p) die(call, p, "not the start of a block");
+    b.usable = large::usable(p);
+  } else {
+    b.usable = class_bytes(slot);
+  }
+  return true;
+}
+
+unsigned my_shard() {
+  const ThreadCache* tc = tls_cache;
+  return is_static_cache(tc) ? 0 : tc->shard;
+}
+
+void* fail(int error) {
+  errno = error;
+  return nullptr;
+}
+
+void* large_aligned(size_t alignment, size_t bytes, bool* zero) {
+  ThreadCache* tc = own_cache_slow();
+  if (tc != nullptr) slow_call_event(tc);
+  return large::allocate(tc != nullptr ? tc->shard : 0, bytes, alignment, zero);
+}
+
+// Alignment is a power of two.
+void* allocate_aligned(size_t alignment, size_t bytes) {
+  if (alignment <= kQuantum) return malloc_hot(bytes);
+  if (bytes > PTRDIFF_MAX || alignment > PTRDIFF_MAX - bytes) return fail(ENOMEM);
+  if (const Slot slot = slot_of_aligned(bytes, alignment)) return malloc_hot(class_bytes(slot));
+  bool zero = false;
+  void* p = large_aligned(alignment, bytes != 0 ? bytes : 1, &zero);
+  return p != nullptr ? p : fail(ENOMEM);
+}
+
+}  // namespace
+
+void* calloc(size_t count, size_t bytes) {
+  size_t total;
+  if (__builtin_mul_overflow(count, bytes, &total)) return fail(ENOMEM);
+  bool zero = false;
+  if (unlikely(total > kMaxTierBytes)) {
+    if (total > PTRDIFF_MAX) return fail(ENOMEM);
+    void* p = large_aligned(1, total, &zero);
+    if (p == nullptr) return fail(ENOMEM);
+    return zero ? p : memset(p, 0, total);
+  }
+  ThreadCache* tc = tls_cache;
+  const Slot slot = slot_of(total);
+  void* p = tc->head[slot];
+  if (likely(p != nullptr)) {
+    tc->head[slot] = link_of(p);
+    return memset(p, 0, total);
+  }
+  p = alloc_slow_zero(tc, slot, &zero);
+  if (p == nullptr) return nullptr;
+  if (!zero) return memset(p, 0, total);
+  set_link(p, nullptr);
+  return p;
+}
+
+void* realloc(void* p, size_t bytes) {
+  if (p == nullptr) return malloc_hot(bytes);
+  if (bytes == 0) {
+    free_hot(p);
+    return nullptr;
+  }
+  if (unlikely(bytes > PTRDIFF_MAX)) return fail(ENOMEM);
+  Block b;
+  if (unlikely(!look_up("realloc", p, b))) return fail(ENOMEM);  // another allocator's: its size is unknown
+  if (tag_slot(b.tag) == kLargeSlot) {
+    if (bytes > kMaxTierBytes && large::resize_in_place(p, bytes)) return p;
+    if (bytes > b.usable)
+      if (void* moved = large::move(my_shard(), p, bytes)) return moved;
+  } else if (bytes <= b.usable && (bytes > b.usable / 2 || b.usable <= 4 * kQuantum)) {
+    return p;
+  }
+  void* q = malloc_hot(bytes);
+  if (q == nullptr) return nullptr;
+  memcpy(q, p, bytes < b.usable ? bytes : b.usable);
+  free_hot(p);
+  return q;
+}
+
+void* memalign(size_t alignment, size_t bytes) {
+  if (alignment > (size_t{1} << 62)) return fail(EINVAL);
+  size_t power = kQuantum;
+  while (power < alignment) power *= 2;
+  return allocate_aligned(power, bytes);
+}
+
+void* aligned_alloc(size_t alignment, size_t bytes) {
+  if (!is_power_of_two(alignment)) return fail(EINVAL);
+  return allocate_aligned(alignment, bytes);
+}
+
+int posix_memalign(void** out, size_t alignment, size_t bytes) {
+  if (!is_power_of_two(alignment) || alignment % sizeof(void*) != 0) return EINVAL;
+  const int saved = errno;
+  void* p = allocate_aligned(alignment, bytes);
+  errno = saved;
+  if (p == nullptr) return ENOMEM;
+  *out = p;
+  return 0;
+}
+
+void* valloc(size_t bytes) { return allocate_aligned(os::page_size(), bytes); }
+
+void* pvalloc(size_t bytes) {
+  const size_t page = os::page_size();
+  if (bytes > PTRDIFF_MAX - page) return fail(ENOMEM);
+  return allocate_aligned(page, bytes == 0 ? page : round_up(bytes, page));
+}
+
+size_t usable_size(void* p) {
+  if (p == nullptr) return 0;
+  Block b;
+  return look_up("malloc_usable_size", p, b) ? b.usable : 0;
+}
+
+int trim() {
+  if (ThreadCache* tc = tls_cache; !is_static_cache(tc)) flush_cache(tc);
+  for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  const size_t before = PageHeap::dirty_pages() + large::cached_span_bytes();
+  large::purge_spans(os::now_ms(), true);
+  PageHeap::purge_all(os::now_ms(), true);
+  return before != 0;
+}
+
+}  // namespace hz3::api

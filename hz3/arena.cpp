@@ -1,0 +1,234 @@
+// See hz3/arena.hpp.
+#include "hz3/arena.hpp"
+
+#include "hz3/message.hpp"
+
+namespace hz3 {
+
+constinit HotMap hot_map{};
+constinit ArenaSet arenas;
+
+namespace {
+
+constexpr size_t kMetaStep = 64 << 10;     // metadata becomes usable in steps of this many bytes: the largest kernel page
+constexpr size_t kLeastArena = 64u << 20;  // below this an arena is not worth its bookkeeping
+
+template <typename T>
+T* at(const MetaRegion& region) {
+  return reinterpret_cast<T*>(region.base());
+}
+
+}  // namespace
+
+bool MetaRegion::ensure(size_t bytes) {
+  if (bytes <= usable_) return true;
+  size_t upto = round_up(bytes, kMetaStep);
+  if (upto > bytes_) upto = bytes_;
+  if (!os::calls.commit(base_ + usable_, upto - usable_)) return false;
+  usable_ = upto;
+  return true;
+}
+
+void Arena::label(const char* start, unsigned pages, Tag tag, const Run* run) {
+  const size_t first = page_index(start);
+  const uint32_t id = static_cast<uint32_t>(run - runs_);
+  for (unsigned i = 0; i < pages; i++) {
+    run_ids_[first + i] = id;
+    // relaxed atomic: a stray free of an address nearby may read it at the same time
+    __atomic_store_n(&tags_[first + i], tag, __ATOMIC_RELAXED);
+  }
+}
+
+void Arena::unlabel(const char* start, unsigned pages) {
+  const size_t first = page_index(start);
+  for (unsigned i = 0; i < pages; i++) __atomic_store_n(&tags_[first + i], Tag{0}, __ATOMIC_RELAXED);
+}
+
+// Reserves `bytes` of segments, or half of it, or half of that, down to `least`.
+bool Arena::reserve(size_t bytes, size_t least) {
+  for (; bytes >= least; bytes /= 2) {
+    const size_t segments = bytes >> kSegmentShift;
+    const size_t pages = segments * kSegmentPages;
+    const size_t sizes[] = {round_up(pages * sizeof(Tag), kMetaStep), round_up(pages * sizeof(uint32_t), kMetaStep),
+                            round_up(segments * sizeof(Segment), kMetaStep), round_up(pages * sizeof(Run), kMetaStep),
+                            round_up(round_up(segments, 64) / 8, kMetaStep)};
+    MetaRegion* regions[] = {&tag_region_, &id_region_, &segment_region_, &run_region_, &bits_region_};
+    size_t metadata = 0;
+    for (size_t s : sizes) metadata += s;
+    char* p = static_cast<char*>(os::calls.reserve(metadata + bytes + kSegmentBytes));
+    if (p == nullptr) continue;
+    for (unsigned i = 0; i < 5; i++) {
+      regions[i]->place(p, sizes[i]);
+      p += sizes[i];
+    }
+    base_ = round_up(reinterpret_cast<uintptr_t>(p), kSegmentBytes);
+    segments_max_ = static_cast<uint32_t>(segments);
+    tags_ = at<Tag>(tag_region_);
+    run_ids_ = at<uint32_t>(id_region_);
+    segments_ = at<Segment>(segment_region_);
+    runs_ = at<Run>(run_region_);
+    free_bits_ = at<uint64_t>(bits_region_);
+    return true;
+  }
+  return false;
+}
+
+// Makes tags and descriptors usable for the first `segments` segments.
+bool Arena::grow(uint32_t segments) {
+  const size_t pages = size_t{segments} * kSegmentPages;
+  if (!tag_region_.ensure(pages * sizeof(Tag)) || !id_region_.ensure(pages * sizeof(uint32_t)) ||
+      !segment_region_.ensure(segments * sizeof(Segment)) || !bits_region_.ensure(round_up(segments, 64) / 8))
+    return false;
+  size_t usable = tag_region_.usable() / sizeof(Tag);
+  if (usable > size_t{segments_max_} * kSegmentPages) usable = size_t{segments_max_} * kSegmentPages;
+  // release: pairs with the acquire in contains()
+  committed_pages_.store(usable, std::memory_order_release);
+  return true;
+}
+
+Segment* Arena::prepare(uint32_t first, uint32_t count) {
+  for (uint32_t i = first; i < first + count; i++) {
+    Segment& s = segments_[i];
+    s.arena = this;
+    s.index = i;
+    s.span = 0;
+    s.free_pages = s.longest = kSegmentPages;
+    s.list = Segment::kNoList;
+  }
+  return &segments_[first];
+}
+
+// Segments that were never used. Those skipped for alignment become free ones.
+Segment* Arena::take_fresh(uint32_t count, uint32_t alignment) {
+  const uint64_t number = base_ >> kSegmentShift;
+  const uint64_t first = round_up(number + segments_used_, alignment) - number;
+  if (first + count > segments_max_) return nullptr;
+  const uint32_t begin = segments_used_;
+  const uint32_t end = static_cast<uint32_t>(first + count);
+  if (!grow(end) || !os::calls.commit(segment_start(begin), size_t{end - begin} << kSegmentShift)) return nullptr;
+  for (uint32_t i = begin; i < first; i++) mark_free(i);
+  prepare(begin, static_cast<uint32_t>(first) - begin);
+  free_segments_ += static_cast<uint32_t>(first) - begin;
+  segments_used_ = end;
+  return prepare(static_cast<uint32_t>(first), count);
+}
+
+// The lowest stretch of free segments that fits.
+Segment* Arena::take_freed(uint32_t count, uint32_t alignment) {
+  if (free_segments_ < count) return nullptr;
+  const uint64_t number = base_ >> kSegmentShift;
+  uint32_t length = 0;
+  for (uint32_t i = 0; i < segments_used_; i++) {
+    if (length == 0 && i % 64 == 0 && free_bits_[i / 64] == 0) {
+      i += 63;
+      continue;
+    }
+    if (!is_free(i) || (length == 0 && (number + i) % alignment != 0)) {
+      length = 0;
+      continue;
+    }
+    if (++length < count) continue;
+    const uint32_t first = i + 1 - count;
+    for (uint32_t k = first; k <= i; k++) mark_taken(k);
+    free_segments_ -= count;
+    return prepare(first, count);
+  }
+  return nullptr;
+}
+
+bool ArenaSet::add_arena(uint32_t least_segments) {
+  const unsigned n = count_.load(std::memory_order_relaxed);  // written under lock_ alone
+  if (n == kArenasMax) return false;
+  Arena& a = arena_[n];
+  // A program with a limit on its address space needs most of it for itself.
+  const size_t limit = os::address_space_limit();
+  size_t bytes = kArenaBytes;
+  while (limit != SIZE_MAX && bytes > limit / 8 && bytes > kLeastArena) bytes /= 2;
+  const size_t least = size_t{least_segments} << kSegmentShift;
+  size_t need = kLeastArena;
+  while (need < least) need *= 2;
+  if (bytes < need) bytes = need;
+  if (!a.reserve(bytes, least > kLeastArena ? need : kSegmentBytes * 4) && !a.reserve(least, least)) return false;
+  a.number_ = n;
+  // release: pairs with the acquire in find_slow()
+  count_.store(n + 1, std::memory_order_release);
+  return true;
+}
+
+Segment* ArenaSet::allocate(uint32_t count, uint32_t alignment) {
+  LockGuard guard(lock_);
+  for (;;) {
+    const unsigned n = count_.load(std::memory_order_relaxed);  // written under lock_ alone
+    for (unsigned i = 0; i < n; i++) {
+      Segment* s = arena_[i].take_freed(count, alignment);
+      if (s == nullptr) s = arena_[i].take_fresh(count, alignment);
+      if (i == 0) {
+        hot_map.base = arena_[0].base_;
+        hot_map.tags = arena_[0].tags_;
+        __atomic_store_n(&hot_map.pages, arena_[0].committed_pages_.load(std::memory_order_relaxed), __ATOMIC_RELEASE);
+      }
+      if (s != nullptr) return s;
+    }
+    if (!add_arena(count + alignment - 1)) return nullptr;
+    // A new arena whose memory the kernel refuses ends the search: the next round would only reserve another.
+    Arena& fresh = arena_[n];
+    if (n != 0) return fresh.take_fresh(count, alignment);
+  }
+}
+
+void ArenaSet::release(Segment* first, uint32_t count) {
+  Arena* a = first->arena;
+  LockGuard guard(lock_);
+  for (uint32_t i = 0; i < count; i++) a->mark_free(first->index + i);
+  a->free_segments_ += count;
+}
+
+bool ArenaSet::extend(Segment* first, uint32_t count, uint32_t more) {
+  Arena* a = first->arena;
+  LockGuard guard(lock_);
+  const uint32_t next = first->index + count;
+  uint32_t freed = 0;
+  while (freed < more && next + freed < a->segments_used_ && a->is_free(next + freed)) freed++;
+  if (freed < more) {
+    if (next + freed != a->segments_used_) return false;  // somebody else's
+    Segment* fresh = a->take_fresh(more - freed, 1);
+    if (fresh == nullptr) return false;
+  }
+  for (uint32_t i = 0; i < freed; i++) a->mark_taken(next + i);
+  a->free_segments_ -= freed;
+  a->prepare(next, freed);
+  if (a == &arena_[0]) __atomic_store_n(&hot_map.pages, a->committed_pages_.load(std::memory_order_relaxed), __ATOMIC_RELEASE);
+  return true;
+}
+
+Run* ArenaSet::allocate_runs(Arena* arena, unsigned n) {
+  LockGuard guard(lock_);
+  const size_t all = size_t{arena->segments_max_} * kSegmentPages;
+  if (arena->runs_used_ + n > all) n = static_cast<unsigned>(all - arena->runs_used_);
+  if (n == 0 || !arena->run_region_.ensure((arena->runs_used_ + n) * sizeof(Run))) return nullptr;
+  Run* list = nullptr;
+  for (unsigned i = n; i-- > 0;) {
+    Run* r = arena->runs_ + arena->runs_used_ + i;
+    r->next = list;
+    list = r;
+  }
+  arena->runs_used_ += n;
+  return list;
+}
+
+Arena* ArenaSet::find_slow(const void* p) {
+  // acquire: pairs with the release in add_arena()
+  const unsigned n = count_.load(std::memory_order_acquire);
+  for (unsigned i = 0; i < n; i++)
+    if (arena_[i].contains(p)) return &arena_[i];
+  return nullptr;
+}
+
+size_t ArenaSet::bytes_in_use() {
+  LockGuard guard(lock_);
+  size_t segments = 0;
+  for (unsigned i = 0; i < count_.load(std::memory_order_relaxed); i++) segments += arena_[i].segments_in_use();
+  return segments << kSegmentShift;
+}
+
+}  // namespace hz3

@@ -1,0 +1,131 @@
+// Arenas: large PROT_NONE reservations of address space, cut into segments, with the page tags and the descriptors of
+// segments and runs beside them.
+//
+// One reservation holds, in this order: tags, run ids, segment descriptors, run descriptors, a bitmap of free segments (all
+// made usable as far as segments are in use), then the segments. The first arena is what the hot path knows; others are
+// added when it is full or had to be small, and only slow paths find their pages.
+//
+// Owner: the process. Arena::lock guards segment allocation; tags, run ids and descriptors are written by whoever owns the
+// run. `committed_pages` only grows: release in grow(), and readers get the pointer they look up from the program, which
+// ordered it after the growth.
+#pragma once
+
+#include <atomic>
+
+#include "hz3/lock.hpp"
+#include "hz3/segment.hpp"
+#include "hz3/tag.hpp"
+
+namespace hz3 {
+
+// What free() reads of the first arena, on one line that is hardly ever written.
+struct alignas(kCacheLine) HotMap {
+  uintptr_t base;
+  size_t pages;  // tags below this page index can be read
+  Tag* tags;
+};
+extern HotMap hot_map;
+
+// A zero-initialised stretch of the reservation that is made usable from its start on.
+class MetaRegion {
+ public:
+  void place(char* base, size_t bytes) { base_ = base, bytes_ = bytes, usable_ = 0; }
+  // Makes at least the first `bytes` usable. False when the kernel refuses.
+  bool ensure(size_t bytes);
+  char* base() const { return base_; }
+  size_t usable() const { return usable_; }
+
+ private:
+  char* base_;
+  size_t bytes_;
+  size_t usable_;
+};
+
+class Arena {
+ public:
+  bool contains(const void* p) const {
+    // acquire: pairs with the release in grow()
+    return reinterpret_cast<uintptr_t>(p) - base_ < committed_pages_.load(std::memory_order_acquire) << kPageShift;
+  }
+  size_t page_index(const void* p) const { return (reinterpret_cast<uintptr_t>(p) - base_) >> kPageShift; }
+  Tag tag(const void* p) const { return tags_[page_index(p)]; }
+  // The run that the page of `p` was last part of; meaningful only when the tag is not 0.
+  Run* run(const void* p) const { return runs_ + run_ids_[page_index(p)]; }
+  char* segment_start(uint32_t index) const { return reinterpret_cast<char*>(base_) + (size_t{index} << kSegmentShift); }
+  unsigned number() const { return number_; }
+  size_t segments_in_use() const { return segments_used_ - free_segments_; }
+
+  // Writes the tags and run ids of `pages` pages from `start` on.
+  void label(const char* start, unsigned pages, Tag tag, const Run* run);
+  // Sets the tags of `pages` pages to 0.
+  void unlabel(const char* start, unsigned pages);
+
+ private:
+  friend class ArenaSet;
+  bool reserve(size_t bytes, size_t least);
+  bool grow(uint32_t segments);
+  Segment* take_fresh(uint32_t count, uint32_t alignment);
+  Segment* take_freed(uint32_t count, uint32_t alignment);
+  Segment* prepare(uint32_t first, uint32_t count);
+  bool is_free(uint32_t i) const { return (free_bits_[i / 64] >> (i % 64)) & 1; }
+  void mark_free(uint32_t i) { free_bits_[i / 64] |= uint64_t{1} << (i % 64); }
+  void mark_taken(uint32_t i) { free_bits_[i / 64] &= ~(uint64_t{1} << (i % 64)); }
+
+  uintptr_t base_ = 0;
+  std::atomic<size_t> committed_pages_{0};
+  Tag* tags_ = nullptr;
+  uint32_t* run_ids_ = nullptr;
+  Segment* segments_ = nullptr;
+  Run* runs_ = nullptr;
+  uint64_t* free_bits_ = nullptr;
+  MetaRegion tag_region_{}, id_region_{}, segment_region_{}, run_region_{}, bits_region_{};
+  uint32_t segments_max_ = 0;
+  uint32_t segments_used_ = 0;  // segments below this index were taken at least once
+  uint32_t free_segments_ = 0;  // of those, free again
+  uint32_t runs_used_ = 0;
+  unsigned number_ = 0;
+};
+
+// All arenas. Every function may be called from any thread.
+class ArenaSet {
+ public:
+  // The arena of an address; nullptr when it is not ours.
+  Arena* find(const void* p) {
+    if (likely(reinterpret_cast<uintptr_t>(p) - hot_map.base < __atomic_load_n(&hot_map.pages, __ATOMIC_RELAXED) << kPageShift))
+      return &arena_[0];
+    return find_slow(p);
+  }
+  // `count` adjacent segments, the first at a multiple of `alignment` segments from address 0, all pages free and
+  // unlabelled. Pages that may not be zero are marked `touched`. nullptr when memory or address space is exhausted.
+  Segment* allocate(uint32_t count, uint32_t alignment = 1);
+  // Takes back `count` segments that hold nothing.
+  void release(Segment* first, uint32_t count);
+  // Extends a span of `count` segments by `more`, when those behind it are free. False when they are not.
+  bool extend(Segment* first, uint32_t count, uint32_t more);
+  // Up to `n` run descriptors, linked by `next`, for a segment of `arena`. nullptr when the kernel refuses memory.
+  Run* allocate_runs(Arena* arena, unsigned n);
+
+  size_t bytes_in_use();
+  Mutex& mutex() { return lock_; }
+
+ private:
+  HZ3_SLOW Arena* find_slow(const void* p);
+  bool add_arena(uint32_t least_segments);
+
+  Mutex lock_;
+  Arena arena_[kArenasMax];
+  std::atomic<unsigned> count_{0};
+};
+extern ArenaSet arenas;
+
+inline char* Segment::start() const { return arena->segment_start(index); }
+
+// The tag of the page of any pointer; 0 when it is not ours.
+inline Tag tag_of(const void* p) {
+  Arena* a = arenas.find(p);
+  return a != nullptr ? a->tag(p) : 0;
+}
+// The run of a block of ours (tag_of(p) != 0).
+inline Run* run_of(const void* p) { return arenas.find(p)->run(p); }
+
+}  // namespace hz3

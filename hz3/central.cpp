@@ -1,0 +1,164 @@
+// See hz3/central.hpp.
+#include "hz3/central.hpp"
+
+#include "hz3/message.hpp"
+
+namespace hz3 {
+namespace {
+constinit Central centrals[kShards];
+}
+
+Central& Central::of(unsigned shard) { return centrals[shard]; }
+unsigned Central::self() const { return static_cast<unsigned>(this - centrals); }
+
+void Central::unlist(Run* run) {
+  if (run->list == Run::kNoList) return;
+  (run->prev != nullptr ? run->prev->next : list_[run->slot][run->list]) = run->next;
+  if (run->next != nullptr) run->next->prev = run->prev;
+  run->list = Run::kNoList;
+}
+
+// Puts a run on the list that its number of available blocks asks for.
+void Central::relist(Run* run) {
+  const unsigned available = run->available();
+  const unsigned want = available == 0 ? Run::kNoList : (available * kFullness - 1) / run->capacity;
+  if (want == run->list) return;
+  unlist(run);
+  if (want == Run::kNoList) return;
+  Run*& first = list_[run->slot][want];
+  run->list = static_cast<uint8_t>(want);
+  run->prev = nullptr;
+  run->next = first;
+  if (first != nullptr) first->prev = run;
+  first = run;
+}
+
+// Blocks that came back first, they are in memory already; then some that were never used.
+void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
+  const ClassInfo& c = class_info(run->slot);
+  if (run->free_count != 0) {
+    const unsigned n = run->free_count < want - batch.count ? run->free_count : want - batch.count;
+    void* first = run->free;
+    void* last = first;
+    for (unsigned i = 1; i < n; i++) last = link_of(last);
+    run->free = link_of(last);
+    run->free_count = static_cast<uint16_t>(run->free_count - n);
+    set_link(last, batch.head);
+    batch.head = first;
+    batch.count += n;
+    batch.zero = false;
+  } else if (batch.count == 0) {
+    unsigned n = run->capacity - run->carved;
+    if (n > c.carve) n = c.carve;
+    if (n > want) n = want;
+    char* block = run->start + size_t{run->carved} * c.size;
+    batch.head = block;
+    for (unsigned i = 1; i < n; i++, block += c.size) set_link(block, block + c.size);
+    if (n > 1 || !run->zero) set_link(block, nullptr);
+    run->carved = static_cast<uint16_t>(run->carved + n);
+    batch.count = n;
+    batch.zero = run->zero && n == 1;
+  }
+  relist(run);
+}
+
+bool Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
+  constexpr unsigned kRunsPerRefill = 4;  // the shard is locked: a refill is kept short
+  for (unsigned visited = 0; visited < kRunsPerRefill && batch.count < want; visited++) {
+    Run* run = nullptr;
+    for (unsigned f = 0; f < kFullness && run == nullptr; f++) run = list_[slot][f];
+    if (run == nullptr) break;
+    if (batch.count != 0 && run->free_count == 0) break;  // carving is for those who would get nothing
+    take_from_run(run, want, batch);
+  }
+  return batch.count != 0;
+}
+
+Batch Central::take(Slot slot, unsigned want) {
+  Batch batch{nullptr, 0, false};
+  {
+    LockGuard guard(lock_);
+    if (take_from_lists(slot, want, batch)) return batch;
+  }
+  const ClassInfo& c = class_info(slot);
+  Run* run = PageHeap::allocate(self(), c.run_pages, 1);
+  if (run == nullptr) {
+    LockGuard guard(lock_);  // what came back meanwhile
+    take_from_lists(slot, want, batch);
+    return batch;
+  }
+  run->slot = static_cast<uint8_t>(slot);
+  run->shard = static_cast<uint8_t>(self());
+  run->free_count = run->carved = 0;
+  run->capacity = c.run_blocks;
+  run->segment->arena->label(run->start, run->pages, make_tag(slot, self()), run);
+  LockGuard guard(lock_);
+  take_from_run(run, want, batch);
+  return batch;
+}
+
+void Central::put(void* list) {
+  Run* freed = nullptr;
+  {
+    LockGuard guard(lock_);
+    while (list != nullptr) {
+      void* block = list;
+      list = link_of(block);
+      Run* run = run_of(block);
+      if constexpr (kDebugChecks) {
+        if (run->shard != self()) invariant_failed("I1", "a block came back to a shard that does not own it");
+        if (run->free_count >= run->carved) invariant_failed("I1", "a run got more blocks back than it gave");
+      }
+      set_link(block, run->free);
+      run->free = block;
+      run->free_count++;
+      if (unlikely(run->all_free())) {
+        unlist(run);
+        run->next = freed;
+        freed = run;
+      } else {
+        relist(run);
+      }
+    }
+  }
+  while (freed != nullptr) {
+    Run* run = freed;
+    freed = run->next;
+    run->segment->arena->unlabel(run->start, run->pages);
+    PageHeap::free(run);
+  }
+}
+
+void Central::check() {
+  LockGuard guard(lock_);
+  for (Slot slot = 1; slot < kSlots; slot++)
+    for (unsigned f = 0; f < kFullness; f++)
+      for (Run* run = list_[slot][f]; run != nullptr; run = run->next) {
+        unsigned n = 0;
+        for (void* b = run->free; b != nullptr; b = link_of(b), n++) {
+          const size_t offset = static_cast<size_t>(static_cast<char*>(b) - run->start);
+          if (run_of(b) != run || offset % class_bytes(slot) != 0 || offset / class_bytes(slot) >= run->carved)
+            invariant_failed("I1", "a run's free list holds a block that is not of it");
+          if (n > run->free_count) break;
+        }
+        if (n != run->free_count) invariant_failed("I5", "a run's free count is not the length of its list");
+        if (run->all_free()) invariant_failed("I5", "a run whose blocks are all free did not return to its segment");
+        if (run->list != f || run->slot != slot || run->available() == 0) invariant_failed("I5", "a run is on a wrong list");
+        if (tag_of(run->start) != make_tag(slot, self())) invariant_failed("I1", "a run's tag is not its owner's");
+      }
+}
+
+Central::Totals Central::totals() {
+  Totals t;
+  LockGuard guard(lock_);
+  for (Slot slot = 1; slot < kSlots; slot++)
+    for (unsigned f = 0; f < kFullness; f++)
+      for (Run* run = list_[slot][f]; run != nullptr; run = run->next) {
+        t.runs++;
+        t.run_bytes += size_t{run->pages} << kPageShift;
+        t.free_bytes += size_t{run->free_count} * class_bytes(slot);
+      }
+  return t;
+}
+
+}  // namespace hz3

@@ -1,0 +1,54 @@
+// Central: per shard and bin, the runs that have blocks no thread holds.
+//
+// Owner: the shard. Everything is guarded by the shard's lock (one per shard); page heap calls happen outside it.
+// A run is on the list of its fullness while it has something to give, on none while it has not, and leaves the shard when
+// its last block comes back. Refills take from the fullest run first, so that sparse ones empty.
+#pragma once
+
+#include "hz3/lock.hpp"
+#include "hz3/page_heap.hpp"
+
+namespace hz3 {
+
+// Blocks linked through their first word.
+struct Batch {
+  void* head;
+  unsigned count;
+  bool zero;  // all of it is still as the kernel gave it, the links apart
+};
+
+// Reading and writing of free-list links: the one place to change for encoded links.
+HZ3_ALWAYS_INLINE void* link_of(const void* block) { return *static_cast<void* const*>(block); }
+HZ3_ALWAYS_INLINE void set_link(void* block, void* next) { *static_cast<void**>(block) = next; }
+
+class Central {
+ public:
+  static Central& of(unsigned shard);
+
+  // Up to `want` blocks of a class, at least one. head == nullptr when there is no memory.
+  Batch take(Slot slot, unsigned want);
+  // Takes back a list of blocks that this shard owns, of any classes.
+  void put(void* list);
+
+  // Checks the invariants of every run on the lists (debug builds and tests). Dies with the ID of the broken one.
+  void check();
+  struct Totals {
+    size_t runs = 0, run_bytes = 0, free_bytes = 0;
+  };
+  Totals totals();
+  Mutex& mutex() { return lock_; }
+
+ private:
+  static constexpr unsigned kFullness = 4;
+
+  unsigned self() const;
+  bool take_from_lists(Slot slot, unsigned want, Batch& batch);
+  void take_from_run(Run* run, unsigned want, Batch& batch);
+  void relist(Run* run);
+  void unlist(Run* run);
+
+  Mutex lock_;
+  Run* list_[kSlots][kFullness];  // [0]: fewest free
+};
+
+}  // namespace hz3

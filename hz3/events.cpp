@@ -1,0 +1,119 @@
+// Deferred work of the thread cache: what happens at events, off the hot path. See hz3/thread_cache.hpp.
+#include "hz3/remote/inbox.hpp"
+#include "hz3/thread_cache.hpp"
+
+#include "hz3/large.hpp"
+
+namespace hz3 {
+namespace {
+
+constexpr unsigned kClockEvery = 16;   // slow calls between two looks at the clock
+constexpr unsigned kStashPatience = 8;  // slow calls after which even a small stash is flushed
+constexpr uint64_t kTickMs = kPurgeDecayMs / 4 > 10 ? kPurgeDecayMs / 4 : 10;
+
+std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick
+
+// Cuts a list after its first `keep` blocks and returns the rest.
+void* cut_after(void*& head, unsigned keep) {
+  if (keep == 0) {
+    void* rest = head;
+    head = nullptr;
+    return rest;
+  }
+  void* last = head;
+  for (unsigned i = 1; i < keep; i++) last = link_of(last);
+  void* rest = link_of(last);
+  set_link(last, nullptr);
+  return rest;
+}
+
+// Sends the bins home that nothing was freed into since the last trim.
+void trim_idle_bins(ThreadCache* tc) {
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    if (tc->countdown[slot] != tc->seen_countdown[slot]) {
+      tc->seen_countdown[slot] = tc->countdown[slot];
+    } else if (tc->head[slot] != nullptr) {
+      Central::of(tc->shard).put(cut_after(tc->head[slot], 0));
+    }
+  }
+}
+
+void look_at_clock(ThreadCache* tc) {
+  const uint64_t now = os::now_ms();
+  if (now - tc->last_trim_ms >= kPurgeDecayMs) {
+    tc->last_trim_ms = now;
+    trim_idle_bins(tc);
+  }
+  if (now >= next_tick_ms.load(std::memory_order_relaxed)) tick(now);
+}
+
+void flush_stash_when_due(ThreadCache* tc) {
+  if (tc->stash.entries() == 0) return;
+  if (tc->stash.entries() >= remote::kFlushBatch || ++tc->stash_waits >= kStashPatience) {
+    tc->stash_waits = 0;
+    tc->stash.stash_flush_all();
+  }
+}
+
+}  // namespace
+
+void tick(uint64_t now_ms) {
+  uint64_t due = next_tick_ms.load(std::memory_order_relaxed);
+  if (now_ms < due || !next_tick_ms.compare_exchange_strong(due, now_ms + kTickMs, std::memory_order_relaxed)) return;
+  // Blocks sent to a shard whose threads sleep or have ended must not wait for ever.
+  for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  large::purge_spans(now_ms, false);
+  PageHeap::purge_all(now_ms, false);
+}
+
+void slow_call_event(ThreadCache* tc) {
+  flush_stash_when_due(tc);
+  if (++tc->slow_calls % kClockEvery == 0) look_at_clock(tc);
+}
+
+void bin_event_slow(ThreadCache* tc, Slot slot) {
+  const ClassInfo& c = class_info(slot);
+  unsigned length = 0;
+  for (void* b = tc->head[slot]; b != nullptr && length <= c.limit; b = link_of(b)) length++;
+  if (length > c.limit) {
+    length = c.limit / 2;
+    Central::of(tc->shard).put(cut_after(tc->head[slot], length));
+  }
+  const unsigned room = c.limit - length;
+  const unsigned least = c.countdown / 4 > 16 ? c.countdown / 4 : 16;
+  tc->countdown[slot] = static_cast<int16_t>(room > least ? room : least);
+  flush_stash_when_due(tc);
+  look_at_clock(tc);
+}
+
+void take_inbox(ThreadCache* tc) {
+  void* list = remote::Inbox::of(tc->shard).take_all();
+  void* rest = nullptr;
+  while (list != nullptr) {
+    void* block = list;
+    list = link_of(block);
+    const Slot slot = tag_slot(tag_of(block));
+    if (likely(tc->countdown[slot] > 0)) {
+      tc->countdown[slot]--;
+      set_link(block, tc->head[slot]);
+      tc->head[slot] = block;
+    } else {
+      set_link(block, rest);
+      rest = block;
+    }
+  }
+  if (rest != nullptr) remote::pass_on(tc->shard, rest);
+}
+
+void flush_cache(ThreadCache* tc) {
+  tc->stash.stash_flush_all();
+  for (Slot slot = 1; slot < kSlots; slot++)
+    if (tc->head[slot] != nullptr) Central::of(tc->shard).put(cut_after(tc->head[slot], 0));
+}
+
+void free_uncached(void* block, Tag tag) {
+  set_link(block, nullptr);
+  Central::of(tag_shard(tag)).put(block);
+}
+
+}  // namespace hz3

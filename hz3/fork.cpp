@@ -1,0 +1,64 @@
+// See hz3/fork.hpp.
+#include "hz3/fork.hpp"
+
+#include <pthread.h>
+
+#include "hz3/large.hpp"
+#include "hz3/remote/inbox.hpp"
+#include "hz3/thread_cache.hpp"
+
+namespace hz3::fork {
+namespace {
+
+// Every lock of the library in the order in which fork takes them, and whether it had to.
+constexpr unsigned kLocks = 2 + 3 * kShards;
+constinit bool taken[kLocks] = {};
+constinit Mutex fork_lock;  // one fork at a time: guards `taken`
+
+Mutex& lock_at(unsigned i) {
+  if (i == 0) return thread_registry.mutex();
+  if (i <= kShards) return Central::of(i - 1).mutex();
+  if (i <= 2 * kShards) return PageHeap::of(i - 1 - kShards).mutex();
+  if (i <= 3 * kShards) return large::span_mutex(i - 1 - 2 * kShards);
+  return arenas.mutex();
+}
+
+void unlock_all() {
+  for (unsigned i = kLocks; i-- > 0;)
+    if (taken[i]) {
+      taken[i] = false;
+      lock_at(i).unlock();
+    }
+  fork_lock.unlock();
+}
+
+}  // namespace
+
+void prepare() {
+  fork_lock.lock();
+  bool interrupted = false;
+  for (unsigned i = 0; i < kLocks; i++) interrupted = interrupted || lock_at(i).held_by_me();
+  if (!interrupted)
+    for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  for (unsigned i = 0; i < kLocks; i++) {
+    if (lock_at(i).held_by_me()) continue;
+    lock_at(i).lock();
+    taken[i] = true;
+  }
+}
+
+void parent() { unlock_all(); }
+
+void child() {
+  ThreadCache* mine = tls_cache;
+  thread_registry.keep_only(is_static_cache(mine) ? nullptr : mine);
+  for (unsigned i = 0; i < kShards; i++) remote::Inbox::of(i).abandon();
+  unlock_all();
+}
+
+namespace {
+// Before the program's own constructors: handlers registered later run earlier in prepare, so theirs may still allocate.
+[[gnu::constructor(101)]] void register_handlers() { pthread_atfork(prepare, parent, child); }
+}  // namespace
+
+}  // namespace hz3::fork

@@ -1,0 +1,244 @@
+// See hz3/large.hpp.
+#include "hz3/large.hpp"
+
+namespace hz3::large {
+namespace {
+
+constexpr unsigned kCachedSpans = 8;  // per shard
+constexpr size_t kCacheBytes = (kPurgeReservePages << kPageShift) / 2;  // over all shards
+
+struct CachedSpan {
+  Segment* first;
+  uint32_t count;     // segments
+  size_t resident;    // bytes from the start that may be in memory
+  uint64_t since_ms;
+};
+
+struct alignas(kCacheLine) SpanCache {
+  Mutex lock;
+  CachedSpan entry[kCachedSpans];
+};
+constinit SpanCache caches[kShards];
+constinit std::atomic<size_t> cached_bytes{0};  // relaxed: a bound that may be overshot by what is in flight
+
+size_t segments_for(size_t bytes) { return (bytes + kSegmentBytes - 1) >> kSegmentShift; }
+size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }
+
+// Marks all pages of a span as possibly not zero, or as zero.
+void set_touched(Segment* first, uint32_t count, bool touched) {
+  for (uint32_t i = 0; i < count; i++)
+    for (unsigned w = 0; w < PageBits::kWords; w++) first[i].touched.word(w) = touched ? ~uint64_t{0} : 0;
+}
+
+bool any_touched(const Segment* first, uint32_t count) {
+  for (uint32_t i = 0; i < count; i++)
+    if (first[i].touched.count() != 0) return true;
+  return false;
+}
+
+// Gives a span's memory to the kernel and its segments to the arena.
+void release_span(Segment* first, uint32_t count) {
+  const size_t bytes = size_t{count} << kSegmentShift;
+  if (os::calls.advise(first->start(), bytes, os::Advice::DontNeed)) set_touched(first, count, false);
+  first->span = 0;
+  arenas.release(first, count);
+}
+
+// A cached span of `count` segments; what is resident beyond `bytes` and more than a little is given back.
+Segment* take_cached(unsigned shard, uint32_t count, size_t bytes) {
+  SpanCache& cache = caches[shard];
+  CachedSpan found{};
+  {
+    LockGuard guard(cache.lock);
+    for (CachedSpan& e : cache.entry)
+      if (e.first != nullptr && e.count == count && (found.first == nullptr || e.resident > found.resident)) found = e;
+    if (found.first == nullptr) return nullptr;
+    for (CachedSpan& e : cache.entry)
+      if (e.first == found.first) e.first = nullptr;
+  }
+  cached_bytes.fetch_sub(found.resident, std::memory_order_relaxed);
+  const size_t keep = round_up(bytes, os::page_size());
+  if (found.resident > keep + bytes / 16)
+    os::calls.advise(found.first->start() + keep, found.resident - keep, os::Advice::DontNeed);
+  return found.first;
+}
+
+// Puts a span into the cache; the oldest entry makes room. False when it is too large for it.
+bool cache_span(unsigned shard, Segment* first, uint32_t count, size_t resident) {
+  if (resident > kCacheBytes / 2) return false;
+  SpanCache& cache = caches[shard];
+  CachedSpan evicted[kCachedSpans];
+  unsigned n = 0;
+  {
+    LockGuard guard(cache.lock);
+    size_t total = cached_bytes.fetch_add(resident, std::memory_order_relaxed) + resident;
+    CachedSpan* place = nullptr;
+    for (;;) {
+      CachedSpan* oldest = nullptr;
+      place = nullptr;
+      for (CachedSpan& e : cache.entry) {
+        if (e.first == nullptr) {
+          place = &e;
+        } else if (oldest == nullptr || e.since_ms < oldest->since_ms) {
+          oldest = &e;
+        }
+      }
+      if (oldest == nullptr || (place != nullptr && total <= kCacheBytes)) break;
+      total -= oldest->resident;
+      cached_bytes.fetch_sub(oldest->resident, std::memory_order_relaxed);
+      evicted[n++] = *oldest;
+      oldest->first = nullptr;
+    }
+    *place = CachedSpan{first, count, resident, os::now_ms()};
+  }
+  for (unsigned i = 0; i < n; i++) release_span(evicted[i].first, evicted[i].count);
+  return true;
+}
+
+void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
+  const size_t wide_count = segments_for(bytes);
+  if (wide_count > UINT32_MAX / 2 || alignment > size_t{1} << 46) return nullptr;
+  const uint32_t count = static_cast<uint32_t>(wide_count);
+  const uint32_t alignment_segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
+  Segment* first = alignment_segments == 1 ? take_cached(shard, count, bytes) : nullptr;
+  if (first == nullptr) first = arenas.allocate(count, alignment_segments);
+  if (first == nullptr) {
+    purge_spans(os::now_ms(), true);
+    PageHeap::purge_all(os::now_ms(), true);
+    first = arenas.allocate(count, alignment_segments);
+    if (first == nullptr) return nullptr;
+  }
+  Run* run = PageHeap::take_descriptor(shard, first->arena);
+  if (run == nullptr) {
+    release_span(first, count);
+    return nullptr;
+  }
+  *zero = !any_touched(first, count);
+  set_touched(first, count, true);
+  first->span = count;
+  *run = Run{};
+  run->start = first->start();
+  run->segment = first;
+  run->pages = static_cast<uint32_t>(pages_for(bytes));
+  run->slot = kLargeSlot;
+  run->shard = static_cast<uint8_t>(shard);
+  run->list = Run::kNoList;
+  first->arena->label(run->start, 1, make_tag(kLargeSlot, shard), run);
+  return run->start;
+}
+
+void free_span(Run* run) {
+  Segment* first = run->segment;
+  const uint32_t count = first->span;
+  const unsigned shard = run->shard;
+  const size_t resident = size_t{run->pages} << kPageShift;
+  PageHeap::return_descriptor(shard, run);
+  if (!cache_span(shard, first, count, resident)) release_span(first, count);
+}
+
+bool resize_span(Run* run, size_t bytes) {
+  Segment* first = run->segment;
+  const size_t want = segments_for(bytes);
+  const size_t pages = pages_for(bytes);
+  if (want > UINT32_MAX / 2) return false;
+  const uint32_t count = static_cast<uint32_t>(want);
+  if (count > first->span) {
+    if (!arenas.extend(first, first->span, count - first->span)) return false;
+    set_touched(first + first->span, count - first->span, true);
+  } else if (count < first->span) {
+    release_span(first + count, first->span - count);
+  }
+  if (pages < run->pages) {
+    const size_t end = size_t{count} << kSegmentShift;
+    const size_t keep = round_up(pages << kPageShift, os::page_size());
+    const size_t had = size_t{run->pages} << kPageShift;
+    const size_t upto = had < end ? had : end;
+    if (keep < upto) os::calls.advise(run->start + keep, upto - keep, os::Advice::DontNeed);
+  }
+  first->span = count;
+  run->pages = static_cast<uint32_t>(pages);
+  return true;
+}
+
+}  // namespace
+
+Mutex& span_mutex(unsigned shard) { return caches[shard].lock; }
+size_t cached_span_bytes() { return cached_bytes.load(std::memory_order_relaxed); }
+
+void* allocate(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
+  const size_t pages = pages_for(bytes);
+  const size_t alignment_pages = alignment > kPageSize ? alignment >> kPageShift : 1;
+  if (pages << kPageShift > kSpanMinBytes || alignment_pages + pages > kSegmentPages / 2)
+    return allocate_span(shard, bytes, alignment, zero);
+  Run* run = PageHeap::allocate(shard, static_cast<unsigned>(pages), static_cast<unsigned>(alignment_pages));
+  if (run == nullptr) return nullptr;
+  *zero = run->zero;
+  run->slot = kLargeSlot;
+  run->shard = static_cast<uint8_t>(shard);
+  run->segment->arena->label(run->start, 1, make_tag(kLargeSlot, shard), run);
+  return run->start;
+}
+
+void free(void* p, Tag) {
+  Run* run = run_of(p);
+  run->segment->arena->unlabel(run->start, 1);
+  if (run->segment->span != 0) {
+    free_span(run);
+  } else {
+    PageHeap::free(run);
+  }
+}
+
+size_t usable(const void* p) { return size_t{run_of(p)->pages} << kPageShift; }
+
+bool resize_in_place(void* p, size_t bytes) {
+  Run* run = run_of(p);
+  const size_t pages = pages_for(bytes);
+  if (run->segment->span != 0) return bytes > kSpanMinBytes / 2 && resize_span(run, bytes);
+  if (pages == run->pages) return true;
+  if (pages > run->pages) {
+    bool zero = false;
+    return pages << kPageShift <= kSpanMinBytes && PageHeap::extend(run, static_cast<unsigned>(pages), &zero);
+  }
+  PageHeap::shrink(run, static_cast<unsigned>(pages));
+  return true;
+}
+
+void* move(unsigned shard, void* p, size_t bytes) {
+  Run* from = run_of(p);
+  if (from->segment->span == 0 || bytes <= kSpanMinBytes) return nullptr;
+  const size_t held = round_up(size_t{from->pages} << kPageShift, os::page_size());
+  if (bytes < held) return nullptr;
+  bool zero = false;
+  void* to = allocate_span(shard, bytes, 1, &zero);
+  if (to == nullptr) return nullptr;
+  if (!os::calls.move(p, to, held)) {
+    free(to, tag_of(to));
+    return nullptr;
+  }
+  from->segment->arena->unlabel(from->start, 1);
+  Segment* first = from->segment;
+  const uint32_t count = first->span;
+  PageHeap::return_descriptor(from->shard, from);
+  release_span(first, count);
+  return to;
+}
+
+void purge_spans(uint64_t now_ms, bool everything) {
+  for (SpanCache& cache : caches) {
+    CachedSpan old[kCachedSpans];
+    unsigned n = 0;
+    {
+      LockGuard guard(cache.lock);
+      for (CachedSpan& e : cache.entry) {
+        if (e.first == nullptr || (!everything && now_ms - e.since_ms < kPurgeDecayMs)) continue;
+        cached_bytes.fetch_sub(e.resident, std::memory_order_relaxed);
+        old[n++] = e;
+        e.first = nullptr;
+      }
+    }
+    for (unsigned i = 0; i < n; i++) release_span(old[i].first, old[i].count);
+  }
+}
+
+}  // namespace hz3::large

@@ -1,0 +1,118 @@
+// The kernel's side of hz3/os.hpp: raw system calls that leave errno alone.
+#include "hz3/os.hpp"
+
+#include <cerrno>
+#include <ctime>
+#include <linux/futex.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+namespace hz3::os {
+namespace {
+
+// Restores errno at the end of a scope: free() and friends must not change it.
+class ErrnoGuard {
+ public:
+  ErrnoGuard() : saved_(errno) {}
+  ~ErrnoGuard() { errno = saved_; }
+  ErrnoGuard(const ErrnoGuard&) = delete;
+  ErrnoGuard& operator=(const ErrnoGuard&) = delete;
+
+ private:
+  int saved_;
+};
+
+void* map(void* at, size_t bytes, int protection, int flags) {
+  const long r = syscall(SYS_mmap, at, bytes, protection, flags | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+  return r == -1 ? nullptr : reinterpret_cast<void*>(r);
+}
+
+void* reserve(size_t bytes) {
+  ErrnoGuard guard;
+  return map(nullptr, bytes, PROT_NONE, MAP_NORESERVE);
+}
+
+bool commit(void* p, size_t bytes) {
+  ErrnoGuard guard;
+  return syscall(SYS_mprotect, p, bytes, PROT_READ | PROT_WRITE) == 0;
+}
+
+bool decommit(void* p, size_t bytes) {
+  ErrnoGuard guard;
+  return map(p, bytes, PROT_NONE, MAP_NORESERVE | MAP_FIXED) != nullptr;
+}
+
+void release(void* p, size_t bytes) {
+  ErrnoGuard guard;
+  syscall(SYS_munmap, p, bytes);
+}
+
+bool advise(void* p, size_t bytes, Advice advice) {
+  ErrnoGuard guard;
+  int value = MADV_DONTNEED;
+  switch (advice) {
+    case Advice::DontNeed: value = MADV_DONTNEED; break;
+    case Advice::Free: value = MADV_FREE; break;
+    case Advice::Cold: value = MADV_COLD; break;
+    case Advice::HugePage: value = MADV_HUGEPAGE; break;
+    case Advice::NoHugePage: value = MADV_NOHUGEPAGE; break;
+    case Advice::DontDump: value = MADV_DONTDUMP; break;
+  }
+  return syscall(SYS_madvise, p, bytes, value) == 0;
+}
+
+bool move(void* from, void* to, size_t bytes) {
+  ErrnoGuard guard;
+  return syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) != -1;
+}
+
+}  // namespace
+
+Calls calls = {reserve, commit, decommit, release, advise, move};
+
+size_t page_size() {
+  static size_t size = 0;  // a race stores the same value twice
+  size_t s = __atomic_load_n(&size, __ATOMIC_RELAXED);
+  if (s == 0) {
+    s = getauxval(AT_PAGESZ);
+    if (s == 0) s = 4096;
+    __atomic_store_n(&size, s, __ATOMIC_RELAXED);
+  }
+  return s;
+}
+
+uint64_t now_ms() {
+  ErrnoGuard guard;
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1000 + static_cast<uint64_t>(t.tv_nsec) / 1000000;
+}
+
+size_t address_space_limit() {
+  ErrnoGuard guard;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
+  return limit.rlim_cur;
+}
+
+void futex_wait(uint32_t* word, uint32_t expected) {
+  ErrnoGuard guard;
+  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+}
+
+void futex_wake(uint32_t* word, int count) {
+  ErrnoGuard guard;
+  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, nullptr, nullptr, 0);
+}
+
+}  // namespace hz3::os

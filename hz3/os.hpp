@@ -1,0 +1,41 @@
+// The one door to the kernel. Every system call of the library goes through the table `os::calls`, which a test can replace
+// to inject failures. Raw system calls, so that a program that hooks mmap is not entered; errno is left as it was.
+// Owner: process-wide constant after start; only tests write it, before threads exist.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hz3::os {
+
+// What free pages are told to the kernel; the meaning of each is madvise(2)'s.
+enum class Advice { DontNeed, Free, Cold, HugePage, NoHugePage, DontDump };
+
+struct Calls {
+  // Reserves `bytes` of address space without memory or commit charge. nullptr on failure.
+  void* (*reserve)(size_t bytes);
+  // Makes [p, p + bytes) of a reservation usable, zero-filled on first touch. False when the kernel refuses.
+  bool (*commit)(void* p, size_t bytes);
+  // Drops the contents and the commit charge of [p, p + bytes); the addresses stay reserved. False when refused.
+  bool (*decommit)(void* p, size_t bytes);
+  // Gives the addresses back to the kernel.
+  void (*release)(void* p, size_t bytes);
+  // madvise(2). False when the kernel refuses (a locked mapping, an unknown advice).
+  bool (*advise)(void* p, size_t bytes, Advice advice);
+  // Moves the pages of [from, from + bytes) to `to` (usable, same size, disjoint); `from` stays usable and reads as zero.
+  bool (*move)(void* from, void* to, size_t bytes);
+};
+extern Calls calls;
+
+// The kernel's page size in bytes, read once.
+size_t page_size();
+// A coarse monotonic clock in milliseconds.
+uint64_t now_ms();
+// The limit on address space in bytes (RLIMIT_AS); SIZE_MAX when there is none.
+size_t address_space_limit();
+
+// Sleeps while *word == expected; wakes at most `count` sleepers.
+void futex_wait(uint32_t* word, uint32_t expected);
+void futex_wake(uint32_t* word, int count);
+
+}  // namespace hz3::os

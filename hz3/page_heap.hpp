@@ -1,0 +1,74 @@
+// The page heap of a shard: segments, the page runs in them, and the way of free pages back to the kernel.
+//
+//   untouched ──allocate──► used ──free──► dirty ──(decay / 2)──► aging ──(decay / 2)──► purged (= untouched)
+//                            ▲               │                      │
+//                            └───allocate────┴──────────────────────┘
+//   a segment whose pages are all untouched or purged goes back to the arena
+//
+// Transitions: allocate(), free(), purge() (which both marks pages as aging and purges those that were), release of a
+// segment in purge().
+//
+// Guarded by lock_, one per heap; no two heaps' locks are ever held together, and none during a system call: a purge
+// sets the pages aside as used, unlocks, calls madvise, locks again.
+#pragma once
+
+#include <atomic>
+
+#include "hz3/arena.hpp"
+
+namespace hz3 {
+
+class PageHeap {
+ public:
+  // A run of `pages` pages (at most kSegmentPages / 2) aligned to `alignment` pages, neither tagged nor carved: the fields
+  // start, segment, pages and zero are set. `self` is this heap's number. nullptr when there is no memory.
+  static Run* allocate(unsigned self, unsigned pages, unsigned alignment);
+  // Takes a run back; its tags must be 0 by now. Any thread.
+  static void free(Run* run);
+  // Grows a run in place to `pages` pages; false when its neighbour is in use. The new pages are unlabelled. `zero` tells
+  // whether they are.
+  static bool extend(Run* run, unsigned pages, bool* zero);
+  // Gives back all but the first `pages` pages.
+  static void shrink(Run* run, unsigned pages);
+  // Gives back what has been free for the decay time (`everything`: all that is free) and empty segments. Any thread.
+  static void purge_all(uint64_t now_ms, bool everything);
+
+  static size_t dirty_pages();
+  static void all_dirty_sub(size_t pages);
+  static size_t free_pages();
+  Mutex& mutex() { return lock_; }
+  static PageHeap& of(unsigned shard);
+  // A run descriptor for a span, which no heap lists.
+  static Run* take_descriptor(unsigned self, Arena* arena);
+  static void return_descriptor(unsigned self, Run* run);
+
+ private:
+  // Lists by the length of the longest free extent: 0 for none free, else 1 + log2.
+  static constexpr unsigned kLists = log2_floor(kSegmentPages) + 2;
+  static unsigned list_for(unsigned longest) { return longest == 0 ? 0 : 1 + log2_floor(longest); }
+
+  Run* allocate_here(unsigned pages, unsigned alignment);
+  Segment* find(unsigned pages, unsigned alignment, unsigned* at);
+  Run* carve(Segment* s, unsigned at, unsigned pages);
+  void adopt(Segment* s, unsigned self);
+  void free_range(Segment* s, unsigned first, unsigned pages);
+  void take_range(Segment* s, unsigned first, unsigned pages);
+  void remeasure(Segment* s);
+  void relist(Segment* s);
+  void unlist(Segment* s);
+  void note_dirty(Segment* s);
+  void forget_dirty(Segment* s);
+  void purge(uint64_t now_ms, bool everything);
+  unsigned purge_segment(Segment* s, bool everything);
+  Run* descriptor(Arena* arena);
+
+  Mutex lock_;
+  Segment* list_[kLists];
+  Segment* dirty_first_;
+  Segment* dirty_last_;
+  Run* spare_[kArenasMax];  // unused run descriptors, by arena
+  size_t segments_;
+  std::atomic<size_t> free_pages_;  // relaxed: a hint for those who look for pages to share, and statistics
+};
+
+}  // namespace hz3

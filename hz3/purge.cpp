@@ -1,0 +1,90 @@
+// Free pages on their way back to the kernel: the purge of hz3/page_heap.hpp.
+#include "hz3/page_heap.hpp"
+
+namespace hz3 {
+namespace {
+
+constexpr os::Advice kAdvice = kPurgeAdvice == PurgeAdvice::Free   ? os::Advice::Free
+                               : kPurgeAdvice == PurgeAdvice::Cold ? os::Advice::Cold
+                                                                   : os::Advice::DontNeed;
+
+// The pages [first, end) without the ends of kernel pages that they only touch.
+void whole_kernel_pages(unsigned* first, unsigned* end) {
+  const unsigned per = static_cast<unsigned>(os::page_size() >> kPageShift);
+  if (per <= 1) return;
+  *first = static_cast<unsigned>(round_up(*first, per));
+  *end = *end / per * per;
+}
+
+}  // namespace
+
+// Purges the pages of a segment that have been dirty since the last visit (all dirty ones when `everything`), and marks
+// those that are dirty now. Called with the lock held; unlocks while in the kernel. Returns the number of pages given back.
+unsigned PageHeap::purge_segment(Segment* s, bool everything) {
+  PageBits chosen;
+  unsigned pages = 0;
+  for (unsigned w = 0; w < PageBits::kWords; w++) {
+    chosen.word(w) = s->dirty.word(w) & (everything ? ~uint64_t{0} : s->aging.word(w));
+    s->dirty.word(w) &= ~chosen.word(w);
+    s->aging.word(w) = s->dirty.word(w);
+    s->used.word(w) |= chosen.word(w);
+    pages += static_cast<unsigned>(__builtin_popcountll(chosen.word(w)));
+  }
+  forget_dirty(s);
+  s->dirty_pages = static_cast<uint16_t>(s->dirty_pages - pages);
+  all_dirty_sub(pages);
+  if (s->dirty_pages != 0) note_dirty(s);
+  if (pages == 0) return 0;
+  s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
+  free_pages_.fetch_sub(pages, std::memory_order_relaxed);
+  unlist(s);
+
+  lock_.unlock();
+  PageBits zeroed{};
+  for (unsigned at = chosen.next_set(0); at < kSegmentPages;) {
+    const unsigned end = chosen.next_clear(at);
+    unsigned first = at, last = end;
+    whole_kernel_pages(&first, &last);
+    if (first < last) {
+      const bool done = os::calls.advise(s->page(first), size_t{last - first} << kPageShift, kAdvice);
+      if (done && kAdvice == os::Advice::DontNeed) zeroed.set(first, last - first);
+    }
+    at = chosen.next_set(end);
+  }
+  lock_.lock();
+
+  for (unsigned w = 0; w < PageBits::kWords; w++) {
+    s->used.word(w) &= ~chosen.word(w);
+    s->touched.word(w) &= ~zeroed.word(w);
+  }
+  s->free_pages = static_cast<uint16_t>(s->free_pages + pages);
+  free_pages_.fetch_add(pages, std::memory_order_relaxed);
+  remeasure(s);
+  return pages;
+}
+
+void PageHeap::purge(uint64_t now_ms, bool everything) {
+  LockGuard guard(lock_);
+  // A segment goes to the end of the list when it is visited, so one round sees each at most once.
+  for (size_t left = segments_; left != 0; left--) {
+    Segment* s = dirty_first_;
+    if (s == nullptr) return;
+    const bool over = dirty_pages() > kPurgeReservePages;
+    if (!everything && !over && now_ms - s->dirty_since_ms < kPurgeDecayMs / 2) return;
+    purge_segment(s, everything || over);
+    if (s->free_pages == kSegmentPages && s->dirty_pages == 0) {
+      unlist(s);
+      segments_--;
+      free_pages_.fetch_sub(kSegmentPages, std::memory_order_relaxed);
+      lock_.unlock();
+      arenas.release(s, 1);
+      lock_.lock();
+    }
+  }
+}
+
+void PageHeap::purge_all(uint64_t now_ms, bool everything) {
+  for (unsigned i = 0; i < kShards; i++) of(i).purge(now_ms, everything);
+}
+
+}  // namespace hz3

@@ -1,0 +1,50 @@
+// See hz3/remote/dense_bank.hpp.
+#include "hz3/remote/dense_bank.hpp"
+
+#include "hz3/remote/inbox.hpp"
+
+namespace hz3::remote {
+
+// Joins the lists of one row and hands them over with one atomic operation. The blocks' links were written by this thread
+// a moment ago, so walking to the end of each list finds them in its cache.
+unsigned DenseBank::flush_row(unsigned dst, unsigned budget) {
+  void* first = nullptr;
+  void* last = nullptr;
+  unsigned done = 0;
+  for (unsigned w = 0; w < kOccupiedWords; w++) {
+    while (occupied_[dst][w] != 0 && done < budget) {
+      const unsigned bit = static_cast<unsigned>(__builtin_ctzll(occupied_[dst][w]));
+      void*& cell = bank_[dst][w * 64 + bit];
+      if (first == nullptr) {
+        first = cell;
+      } else {
+        set_link(last, cell);
+      }
+      last = cell;
+      for (done++; link_of(last) != nullptr && done < budget; done++) last = link_of(last);
+      cell = link_of(last);
+      if (cell == nullptr) occupied_[dst][w] &= ~(uint64_t{1} << bit);
+    }
+  }
+  if (first != nullptr) Inbox::of(dst).push(first, last);
+  return done;
+}
+
+void DenseBank::stash_flush_budget(unsigned budget) {
+  for (unsigned i = 0; i < kShards && entries_ != 0 && budget != 0; i++) {
+    const unsigned done = flush_row(next_dst_, budget);
+    entries_ -= done;
+    budget -= done;
+    if (budget != 0) next_dst_ = next_dst_ + 1 < kShards ? next_dst_ + 1 : 0;
+  }
+}
+
+void DenseBank::abandon() {
+  entries_ = 0;
+  for (unsigned dst = 0; dst < kShards; dst++) {
+    for (unsigned w = 0; w < kOccupiedWords; w++) occupied_[dst][w] = 0;
+    for (unsigned slot = 0; slot < kBinPad; slot++) bank_[dst][slot] = nullptr;
+  }
+}
+
+}  // namespace hz3::remote

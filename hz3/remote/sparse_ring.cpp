@@ -1,0 +1,26 @@
+// See hz3/remote/sparse_ring.hpp.
+#include "hz3/remote/sparse_ring.hpp"
+
+#include "hz3/remote/inbox.hpp"
+
+namespace hz3::remote {
+
+// Groups the entries by owner, then hands each owner its list with one atomic operation.
+void SparseRing::stash_flush_budget(unsigned budget) {
+  void* first[kShards] = {};
+  void* last[kShards];
+  uint8_t seen[kShards];  // owners in order of appearance
+  unsigned owners = 0;
+  for (; head_ != tail_ && budget != 0; head_++, budget--) {
+    const Entry& e = ring_[head_ % kRingSlots];
+    if (first[e.dst] == nullptr) {
+      last[e.dst] = e.block;
+      seen[owners++] = static_cast<uint8_t>(e.dst);
+    }
+    set_link(e.block, first[e.dst]);
+    first[e.dst] = e.block;
+  }
+  for (unsigned i = 0; i < owners; i++) Inbox::of(seen[i]).push(first[seen[i]], last[seen[i]]);
+}
+
+}  // namespace hz3::remote

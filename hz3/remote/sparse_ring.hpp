@@ -1,0 +1,43 @@
+// SparseRing: the remote stash of the scale lane. One ring of {dst, bin, ptr}; nothing in it grows with the number of shards.
+// An entry is 16 bytes: it carries what the caller knew, so that a flush need not look at the block or its tag.
+//
+// Owner: the thread that has the cache; no other thread ever reads it.
+#pragma once
+
+#include "hz3/central.hpp"
+#include "hz3/remote/config.hpp"
+
+namespace hz3::remote {
+
+class SparseRing {
+ public:
+  // Appends a block of shard `dst`. A full ring is flushed before the entry is written: overwriting one would leak it.
+  // True when enough have gathered for an event flush. No loop, no lock, no atomic but in the flush.
+  HZ3_ALWAYS_INLINE bool stash_push(unsigned dst, Slot slot, void* block) {
+    if (unlikely(tail_ - head_ == kRingSlots)) stash_flush_budget(kRingSlots);
+    ring_[tail_++ % kRingSlots] = Entry{block, static_cast<uint16_t>(dst), static_cast<uint16_t>(slot)};
+    return tail_ - head_ >= kFlushAt;
+  }
+  // Events only: hands at most `budget` blocks, the oldest first, to their owners.
+  void stash_flush_budget(unsigned budget);
+  // Events only: hands over everything.
+  void stash_flush_all() { stash_flush_budget(~0u); }
+
+  unsigned entries() const { return tail_ - head_; }
+  // Forgets all entries, in the child of fork().
+  void abandon() { head_ = tail_ = 0; }
+
+ private:
+  struct Entry {
+    void* block;
+    uint16_t dst;
+    uint16_t slot;
+  };
+  static constexpr unsigned kFlushAt = kFlushBatch < kRingSlots ? kFlushBatch : kRingSlots;
+
+  uint32_t head_;  // the oldest entry; both count up for ever and wrap
+  uint32_t tail_;
+  Entry ring_[kRingSlots];
+};
+
+}  // namespace hz3::remote

@@ -1,0 +1,64 @@
+// Descriptors of segments and runs. They live in the arena's metadata, never in the memory they describe.
+#pragma once
+
+#include <cstdint>
+
+#include "hz3/page_bits.hpp"
+#include "hz3/size_class.hpp"
+
+namespace hz3 {
+
+class Arena;
+struct Segment;
+
+// A run: consecutive pages cut into blocks of one class, or one large block. One cache line.
+// Guarded by the lock of the shard that owns it (`shard`); a large block's run belongs to whoever holds the block.
+struct alignas(kCacheLine) Run {
+  void* free;         // blocks that came back, linked through their first word
+  Run* next;          // in the bin's list of runs with something to give, or in a list of spare descriptors
+  Run* prev;
+  char* start;
+  Segment* segment;
+  uint32_t pages;
+  uint16_t free_count;  // length of `free`
+  uint16_t carved;      // blocks handed out at least once; those above are untouched
+  uint16_t capacity;    // blocks in all
+  uint8_t slot;         // or kLargeSlot
+  uint8_t shard;        // owner
+  uint8_t list;         // which fullness list the run is on; kNoList when on none
+  bool zero;            // the pages were zero when the run was made, so what is not carved yet still is
+
+  static constexpr uint8_t kNoList = 255;
+  bool all_free() const { return free_count == carved; }
+  unsigned available() const { return free_count + static_cast<unsigned>(capacity - carved); }
+};
+static_assert(sizeof(Run) == kCacheLine);
+
+// A segment: kSegmentBytes of an arena. Guarded by the lock of the page heap `heap` while a heap has it, by the arena's
+// lock while it is free, by nobody but the block's owner while it is part of a span.
+struct Segment {
+  PageBits used;     // allocated, or set aside by a purge in progress
+  PageBits dirty;    // free, and the kernel has not been told so
+  PageBits aging;    // dirty already when the purge last came by
+  PageBits touched;  // may hold something other than zero
+  Segment* next;     // in the heap's list by longest free extent
+  Segment* prev;
+  Segment* dirty_next;  // in the heap's list of segments with dirty pages, oldest first
+  Segment* dirty_prev;
+  Arena* arena;
+  uint64_t dirty_since_ms;
+  uint32_t index;       // within the arena
+  uint32_t span;        // segments of the span that starts here; 0 otherwise
+  uint16_t free_pages;
+  uint16_t longest;     // length of the longest free extent
+  uint16_t dirty_pages;
+  uint8_t heap;         // which shard's page heap
+  uint8_t list;         // which list of that heap; kNoList when on none
+  bool on_dirty_list;
+
+  static constexpr uint8_t kNoList = 255;
+  char* start() const;
+  char* page(unsigned i) const { return start() + (size_t{i} << kPageShift); }
+};
+
+}  // namespace hz3

@@ -1,0 +1,26 @@
+// The class tables, computed by the compiler.
+#include "hz3/size_class.hpp"
+
+namespace hz3 {
+namespace {
+
+constexpr bool run_offsets_divide_exactly(const ClassTables& t) {
+  for (Slot s = 1; s < kSlots; s++) {
+    const ClassInfo& c = t.info[s];
+    if (c.size % kQuantum != 0 || c.run_blocks * size_t{c.size} != c.run_pages * kPageSize) return false;
+    if (c.run_pages > kSegmentPages / 2) return false;
+    for (unsigned i = 0; i < c.run_blocks; i++) {
+      const uint64_t first = uint64_t{i} * c.size;
+      const uint64_t last = first + c.size - 1;
+      if ((first * c.reciprocal) >> kReciprocalShift != i || (last * c.reciprocal) >> kReciprocalShift != i) return false;
+    }
+  }
+  return true;
+}
+static_assert(run_offsets_divide_exactly(make_class_tables()));
+
+}  // namespace
+
+constinit const ClassTables kClassTables = make_class_tables();
+
+}  // namespace hz3

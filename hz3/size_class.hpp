@@ -1,0 +1,97 @@
+// Bins: the size classes of all tiers in one row, and the tables that the hot path and the slow paths look sizes up in.
+// Everything here is constant.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hz3/medium/classes.hpp"
+#include "hz3/small_v2/classes.hpp"
+#include "hz3/sub4k/classes.hpp"
+
+namespace hz3 {
+
+inline constexpr size_t kQuantum = 16;  // every block is a multiple of this, and aligned to it
+
+inline constexpr unsigned kSmallBins = small_v2::kClasses;
+inline constexpr unsigned kSub4kBins = sub4k::kClasses;
+inline constexpr unsigned kMediumBins = medium::kClasses;
+inline constexpr unsigned kBins = kSmallBins + kSub4kBins + kMediumBins;
+inline constexpr unsigned kFirstSub4k = kSmallBins;
+inline constexpr unsigned kFirstMedium = kSmallBins + kSub4kBins;
+inline constexpr size_t kMaxTierBytes = medium::kMaxBytes;
+
+// A slot is bin + 1: what a page tag holds in its low byte and what the thread cache's rows are indexed by, so that neither
+// malloc() nor free() has to convert. Slot 0 is no bin.
+using Slot = unsigned;
+inline constexpr Slot kSlots = kBins + 1;
+
+static_assert(kSlots <= kBinPad, "a row of the bank holds every slot");
+static_assert(kSlots < 250, "the values above are marks of large blocks");
+
+inline constexpr unsigned kReciprocalShift = 35;
+
+// What is known of a class, in one cache line's half: read by slow paths.
+struct ClassInfo {
+  uint32_t size;         // bytes
+  uint32_t reciprocal;   // ceil(2^35 / size): offset / size == offset * reciprocal >> 35 for offsets in a run
+  uint16_t run_pages;    // pages of a run
+  uint16_t run_blocks;   // blocks of a run
+  uint16_t refill;       // blocks that a refill hands to a thread
+  uint16_t carve;        // blocks that a refill carves from a fresh run
+  uint16_t limit;        // blocks that a thread's bin may hold
+  uint16_t countdown;    // frees between two looks at a bin
+};
+
+struct ClassTables {
+  ClassInfo info[kSlots];
+  uint8_t slot_of[kMaxTierBytes / kQuantum + 1];  // by (bytes + 15) / 16
+};
+
+constexpr size_t clamp(size_t x, size_t low, size_t high) { return x < low ? low : x > high ? high : x; }
+
+constexpr ClassTables make_class_tables() {
+  ClassTables t{};
+  for (unsigned bin = 0; bin < kBins; bin++) {
+    ClassInfo& c = t.info[bin + 1];
+    if (bin < kFirstSub4k) {
+      c.size = small_v2::kList.size[bin];
+      c.run_pages = static_cast<uint16_t>(small_v2::run_pages(c.size));
+    } else if (bin < kFirstMedium) {
+      c.size = sub4k::kList.size[bin - kFirstSub4k];
+      c.run_pages = static_cast<uint16_t>(sub4k::run_pages(c.size));
+    } else {
+      c.size = medium::kList.size[bin - kFirstMedium];
+      c.run_pages = static_cast<uint16_t>(medium::run_pages(c.size));
+    }
+    c.reciprocal = static_cast<uint32_t>(((uint64_t{1} << kReciprocalShift) + c.size - 1) / c.size);
+    c.run_blocks = static_cast<uint16_t>(c.run_pages * kPageSize / c.size);
+    c.refill = static_cast<uint16_t>(clamp(kRefillBytes / c.size, 2, kRefillBlocks));
+    c.carve = static_cast<uint16_t>(clamp(kCarveBytes / c.size, 1, kRefillBlocks));
+    c.limit = static_cast<uint16_t>(clamp(kBinLimitBytes / c.size, 8, kBinLimitBlocks));
+    c.countdown = static_cast<uint16_t>(clamp(c.limit, 16, kBinLimitBlocks));
+  }
+  unsigned bin = 0;
+  for (size_t units = 0; units <= kMaxTierBytes / kQuantum; units++) {
+    while (t.info[bin + 1].size < units * kQuantum) bin++;
+    t.slot_of[units] = static_cast<uint8_t>(bin + 1);
+  }
+  return t;
+}
+
+extern const ClassTables kClassTables;
+
+inline Slot slot_of(size_t bytes) { return kClassTables.slot_of[(bytes + kQuantum - 1) / kQuantum]; }
+inline const ClassInfo& class_info(Slot slot) { return kClassTables.info[slot]; }
+inline size_t class_bytes(Slot slot) { return kClassTables.info[slot].size; }
+
+// The smallest class of at least `bytes` whose blocks are all aligned to `alignment` (a power of two, at most a page): runs
+// start on a page, so a block at i * size is aligned when the size is. 0 when no class serves.
+inline Slot slot_of_aligned(size_t bytes, size_t alignment) {
+  if (bytes > kMaxTierBytes || alignment > kPageSize) return 0;
+  Slot slot = slot_of(bytes);
+  while (slot < kSlots && class_bytes(slot) % alignment != 0) slot++;
+  return slot < kSlots ? slot : 0;
+}
+
+}  // namespace hz3

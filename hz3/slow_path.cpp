@@ -1,0 +1,100 @@
+// The out-of-line half of hz3/hot.hpp.
+#include <cerrno>
+
+#include "hz3/hot.hpp"
+#include "hz3/large.hpp"
+#include "hz3/message.hpp"
+#include "hz3/remote/inbox.hpp"
+
+namespace hz3 {
+namespace {
+
+// A block for a thread that has no cache and shall not get one.
+void* alloc_uncached(Slot slot, bool* zero) {
+  const Batch batch = Central::of(0).take(slot, 1);
+  *zero = batch.zero;
+  if (batch.head == nullptr) errno = ENOMEM;
+  return batch.head;
+}
+
+// How many frees a thread does before it gets a cache: a thread that frees a few blocks of others and ends, or whose C
+// library frees after the last destructor, needs none.
+constexpr uint32_t kFreesBeforeCache = 32;
+thread_local constinit uint32_t early_frees = 0;
+
+}  // namespace
+
+void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
+  *zero = false;
+  if (unlikely(is_static_cache(tc))) {
+    tc = own_cache_slow();
+    if (tc == nullptr) return alloc_uncached(slot, zero);
+  }
+  slow_call_event(tc);
+  if (!remote::Inbox::of(tc->shard).empty()) {
+    take_inbox(tc);
+    if (void* block = tc->head[slot]) {
+      tc->head[slot] = link_of(block);
+      return block;
+    }
+  }
+  const Batch batch = Central::of(tc->shard).take(slot, class_info(slot).refill);
+  if (unlikely(batch.head == nullptr)) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  *zero = batch.zero;
+  tc->head[slot] = link_of(batch.head);
+  return batch.head;
+}
+
+void* alloc_slow(ThreadCache* tc, Slot slot) {
+  bool zero = false;
+  return alloc_slow_zero(tc, slot, &zero);
+}
+
+void* large_slow(size_t bytes) {
+  if (bytes > PTRDIFF_MAX) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  ThreadCache* tc = own_cache_slow();
+  if (tc != nullptr) slow_call_event(tc);
+  bool zero = false;
+  void* p = large::allocate(tc != nullptr ? tc->shard : 0, bytes, 1, &zero);
+  if (p == nullptr) errno = ENOMEM;
+  return p;
+}
+
+void free_remote(ThreadCache* tc, void* p, Tag tag) {
+  const Slot slot = tag_slot(tag);
+  if (unlikely(slot - 1 >= kBins || is_static_cache(tc))) return free_slow(p);
+  if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
+}
+
+void free_slow(void* p) {
+  if (p == nullptr) return;
+  Arena* arena = arenas.find(p);
+  if (arena == nullptr) return;  // another allocator's: not ours to touch
+  const Tag tag = arena->tag(p);
+  const Slot slot = tag_slot(tag);
+  if (slot == kLargeSlot) {
+    if (arena->run(p)->start != p) die("free", p, "not the start of a block");
+    large::free(p, tag);
+    if (ThreadCache* tc = tls_cache; !is_static_cache(tc)) slow_call_event(tc);
+    return;
+  }
+  if (slot == 0) die("free", p, "no block starts here: freed before, or never allocated");
+  ThreadCache* tc = tls_cache;
+  if (is_static_cache(tc)) {
+    if (tc == &ended_cache || ++early_frees < kFreesBeforeCache) return free_uncached(p, tag);
+    tc = own_cache_slow();
+    if (tc == nullptr) return free_uncached(p, tag);
+  }
+  if (tag_shard(tag) != tc->shard) return free_remote(tc, p, tag);
+  set_link(p, tc->head[slot]);
+  tc->head[slot] = p;
+  if (--tc->countdown[slot] < 0) bin_event_slow(tc, slot);
+}
+
+}  // namespace hz3

@@ -1,0 +1,129 @@
+// Life and attachment of thread caches; see hz3/thread_cache.hpp.
+#include "hz3/thread_cache.hpp"
+
+#include <climits>
+#include <pthread.h>
+
+#include "hz3/message.hpp"
+
+namespace hz3 {
+
+constinit ThreadCache fresh_cache{};
+constinit ThreadCache ended_cache{};
+thread_local constinit ThreadCache* tls_cache = &fresh_cache;
+constinit ThreadRegistry thread_registry{};
+
+namespace {
+
+constexpr size_t kChunkBytes = 256 << 10;  // caches are cut from chunks of this size
+constexpr unsigned kDestructorRounds = 3;  // of PTHREAD_DESTRUCTOR_ITERATIONS = 4: others' destructors go first
+
+pthread_key_t exit_key;
+uint32_t exit_key_state = 0;  // 0 none, 1 being made, 2 made; 3 the system has none left
+
+// Runs as a TSD destructor. Puts itself back until the last round, because destructors of other keys may still free.
+void on_thread_exit(void* value) {
+  ThreadCache* tc = static_cast<ThreadCache*>(value);
+  if (tc != tls_cache) return;
+  if (++tc->destructor_rounds <= kDestructorRounds && pthread_setspecific(exit_key, tc) == 0) return;
+  flush_cache(tc);
+  tls_cache = &ended_cache;
+  thread_registry.detach(tc);
+}
+
+bool have_exit_key() {
+  // acquire: pairs with the release below
+  uint32_t state = __atomic_load_n(&exit_key_state, __ATOMIC_ACQUIRE);
+  if (state >= 2) return state == 2;
+  if (state == 0 && __atomic_compare_exchange_n(&exit_key_state, &state, 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    state = pthread_key_create(&exit_key, on_thread_exit) == 0 ? 2 : 3;
+    // release: pairs with the acquire above
+    __atomic_store_n(&exit_key_state, state, __ATOMIC_RELEASE);
+    return state == 2;
+  }
+  return false;  // another thread is making it: this call goes without a cache
+}
+
+}  // namespace
+
+ThreadCache* own_cache_slow() {
+  ThreadCache* tc = tls_cache;
+  if (likely(!is_static_cache(tc))) return tc;
+  if (tc == &ended_cache || !have_exit_key()) return nullptr;
+  tc = thread_registry.attach();
+  if (tc == nullptr) return nullptr;
+  tls_cache = tc;  // before pthread_setspecific, which may call calloc
+  pthread_setspecific(exit_key, tc);
+  return tc;
+}
+
+// A zeroed structure, recycled or new. Called with the lock held.
+ThreadCache* ThreadRegistry::allocate() {
+  if (ThreadCache* tc = free_) {
+    free_ = tc->next_free;
+    return tc;
+  }
+  if (chunk_ == nullptr || static_cast<size_t>(chunk_end_ - chunk_) < sizeof(ThreadCache)) {
+    char* p = static_cast<char*>(os::calls.reserve(kChunkBytes));
+    if (p == nullptr) return nullptr;
+    if (!os::calls.commit(p, kChunkBytes)) {
+      os::calls.release(p, kChunkBytes);
+      return nullptr;
+    }
+    chunk_ = p;
+    chunk_end_ = p + kChunkBytes;
+  }
+  ThreadCache* tc = reinterpret_cast<ThreadCache*>(chunk_);
+  chunk_ += sizeof(ThreadCache);
+  tc->next = all_;
+  all_ = tc;
+  __atomic_store_n(&count_, count_ + 1, __ATOMIC_RELAXED);
+  return tc;
+}
+static_assert(sizeof(ThreadCache) <= kChunkBytes);
+
+ThreadCache* ThreadRegistry::attach() {
+  LockGuard guard(lock_);
+  ThreadCache* tc = allocate();
+  if (tc == nullptr) return nullptr;
+  unsigned shard = 0;
+  for (unsigned i = 1; i < kShards; i++)
+    if (live_[i] < live_[shard]) shard = i;
+  __atomic_store_n(&live_[shard], live_[shard] + 1, __ATOMIC_RELAXED);
+  tc->shard = shard;
+  tc->key = local_key(shard);
+  tc->in_use = true;
+  tc->destructor_rounds = 0;
+  tc->slow_calls = tc->stash_waits = 0;
+  for (Slot slot = 1; slot < kSlots; slot++) tc->countdown[slot] = static_cast<int16_t>(class_info(slot).countdown);
+  return tc;
+}
+
+void ThreadRegistry::detach(ThreadCache* tc) {
+  LockGuard guard(lock_);
+  __atomic_store_n(&live_[tc->shard], live_[tc->shard] - 1, __ATOMIC_RELAXED);
+  tc->in_use = false;
+  tc->next_free = free_;
+  free_ = tc;
+}
+
+void ThreadRegistry::keep_only(ThreadCache* mine) {
+  for (unsigned i = 0; i < kShards; i++) live_[i] = 0;
+  free_ = nullptr;
+  for (ThreadCache* tc = all_; tc != nullptr; tc = tc->next) {
+    if (tc == mine) {
+      live_[tc->shard] = 1;
+      continue;
+    }
+    if (tc->in_use) {
+      // The thread was stopped anywhere, between two stores even: its lists cannot be trusted and are given up.
+      for (Slot slot = 0; slot < kSlots; slot++) tc->head[slot] = nullptr;
+      tc->stash.abandon();
+      tc->in_use = false;
+    }
+    tc->next_free = free_;
+    free_ = tc;
+  }
+}
+
+}  // namespace hz3
