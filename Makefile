@@ -84,7 +84,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 python := $(PYTHON3) -I -B
 kconf := srctree='$(abs_srctree)' objtree='$(or $(obj),./)' KCONFIG_CONFIG='$(abspath $(kconfig))' \
-	KCONFIG_SEED='$(KCONFIG_SEED)' $(python) $(src)scripts/build/kconf.py
+	KCONFIG_SEED='$(KCONFIG_SEED)' KCONFIG_STYLE='$(if $(findstring c,$(W)),$(if $(findstring e,$(W)),error,warning))' $(python) $(src)scripts/build/kconf.py
 
 # ---- what kind of goals -------------------------------------------------------------------------------------------------
 
@@ -127,13 +127,13 @@ ifneq ($(build-goals),)
   config-is-read := $(shell cd $(or $(obj),.)/include/config 2>/dev/null && cmp -s '$(abspath $(kconfig))' seen.config && \
     changed=$$(find $$(cat kconfig.files) $(abs_srctree)/scripts/build/kconf.py -newer seen.config 2>&1) && \
     test -z "$$changed" && echo yes)
-  ifneq ($(config-is-read),yes)
+  ifneq ($(config-is-read)$(findstring c,$(W)),yes)
     config-answer := $(shell $(kconf) sync 2>&1)
     ifneq ($(.SHELLSTATUS),0)
       $(error $(config-answer))
     endif
     ifneq ($(config-answer),)
-      $(info $(config-answer))
+      $(info $(subst ;; ,$(newline),$(config-answer)))
     endif
     ifeq ($(in-tree)$(wildcard $(obj)Makefile),)
       $(file >$(obj)Makefile,# Made by the build: `make` works in this folder, too.$(newline)include $(abs_srctree)/Makefile)
@@ -172,7 +172,7 @@ library := libhakozuna_hz3_$(CONFIG_HZ3_LANE_NAME).so
 archive := $(obj)libhz3_whitebox.a
 
 PHONY += all
-all: $(obj)$(library)
+all: $(if $(SANITIZE),$(archive),$(obj)$(library))
 
 $(all-objs): $(obj)%.o: $(src)%.cpp $(toolchain-file) FORCE
 	$(call if_changed_dep,cxx)

@@ -21,6 +21,7 @@ except ImportError:
     sys.exit("python3 has no kconfiglib: install the package python3-kconfiglib")
 
 KNOWN_TYPES = {BOOL: "bool", INT: "int", STRING: "string"}
+DECIMAL = r"-?(0|[1-9][0-9]*)"
 INT_MAX = 2**31 - 1
 quiet = sys.argv[1:2] == ["-q"]
 
@@ -111,8 +112,8 @@ def line_problems(kconf, filename):
         where = "{}:{}: ".format(shown(filename), number)
         unset = re.fullmatch(r"# CONFIG_(\w+) is not set", line)
         assigned = re.fullmatch(r"CONFIG_(\w+)=(.*)", line)
-        if not (unset or assigned):
-            if line and (not line.startswith("#") or re.match(r"#+\s*CONFIG_\w+ is not set", line)):
+        if not (unset or assigned) or not line.isprintable():
+            if line and (not line.isprintable() or not line.startswith("#") or re.match(r"#+\s*CONFIG_\w+ is not set", line)):
                 yield where + "malformed line {!r}: neither CONFIG_<symbol>=<value> nor a comment".format(line)
             continue
         name = (unset or assigned).group(1)
@@ -137,7 +138,7 @@ def line_problems(kconf, filename):
         elif unset:
             yield where + "CONFIG_{} is not set: not a bool; allowed: {}".format(name, allowed(sym))
         elif sym.type == INT:
-            if not re.fullmatch(r"-?(0|[1-9][0-9]*)", value):
+            if not re.fullmatch(DECIMAL, value):
                 yield what + "not a plain decimal number; allowed: " + allowed(sym)
         elif not re.fullmatch(r'"(?:[^"\\]|\\.)*"', value):
             yield what + "not a text in double quotes; allowed: " + allowed(sym)
@@ -156,7 +157,7 @@ def line_problems(kconf, filename):
 
 def value_problems(kconf, filename):
     """Problems that show once all values are known: ranges, dependencies, and whatever else makes a value come out other
-    than it was written."""
+    than it was written. Each with its symbol."""
     for sym in kconf.unique_defined_syms:
         written = sym.user_value
         if written is None:
@@ -168,13 +169,13 @@ def value_problems(kconf, filename):
             if written != "n":
                 needed = expr_str(sym.direct_dep)
                 reason = "it has no prompt" if needed == "y" else "it needs " + needed
-                yield what + "has no effect, {}; allowed: nothing (make olddefconfig drops the line)".format(reason)
-        elif sym.type == INT and not int_is_allowed(sym, int(written)):
-            yield what + "out of range; allowed: " + allowed(sym)
+                yield sym, what + "has no effect, {}; allowed: nothing (make olddefconfig drops the line)".format(reason)
+        elif sym.type == INT and not (re.fullmatch(DECIMAL, written) and int_is_allowed(sym, int(written))):
+            yield sym, what + "out of range; allowed: " + allowed(sym)
         elif sym.type == STRING and pattern_of(sym) and not re.fullmatch(pattern_of(sym), written):
-            yield what + "wrong text; allowed: " + allowed(sym)
-        elif sym.type != BOOL and sym.str_value != written or sym.type == BOOL and not sym.choice and sym.str_value != written:
-            yield what + "comes out as {}; allowed: {}".format(sym.str_value, allowed(sym))
+            yield sym, what + "wrong text; allowed: " + allowed(sym)
+        elif not sym.choice and sym.str_value != written:
+            yield sym, what + "comes out as {}; allowed: {}".format(sym.str_value, allowed(sym))
 
 
 def raise_first(problems):
@@ -192,21 +193,13 @@ def load(kconf, filename, replace=True, strict=True):
         raise_first(problems)
     kconf.load_config(filename, replace)
     if not strict:
-        for sym in kconf.unique_defined_syms:
-            if sym.type == INT and sym.user_value is not None:
-                if not re.fullmatch(r"-?(0|[1-9][0-9]*)", sym.user_value) or not int_is_allowed(sym, int(sym.user_value)):
-                    problems.append("{}: CONFIG_{}={}: wrong value; allowed: {}".format(
-                        shown(filename), sym.name, sym.user_value, allowed(sym)))
-                    sym.unset_value()
-            elif sym.type == STRING and sym.user_value is not None:
-                if pattern_of(sym) and not re.fullmatch(pattern_of(sym), sym.user_value):
-                    problems.append("{}: CONFIG_{}={}: wrong text; allowed: {}".format(
-                        shown(filename), sym.name, sym.user_value, allowed(sym)))
-                    sym.unset_value()
+        for sym, problem in list(value_problems(kconf, filename)):
+            problems.append(problem)
+            sym.unset_value()
         for problem in problems:
             print("dropped: " + problem, file=sys.stderr)
         return
-    raise_first(value_problems(kconf, filename))
+    raise_first(problem for _, problem in value_problems(kconf, filename))
     raise_first("{}: {}".format(shown(filename), " ".join(warning.split())) for warning in kconf.warnings)
 
 
@@ -226,6 +219,27 @@ def check_kconfig(kconf):
                 raise Wrong(what + "the range is empty or beyond {}".format(INT_MAX))
         if sym.type == INT and sym.visibility and not int_is_allowed(sym, int(sym.str_value)):
             raise Wrong(what + "the default {} is not allowed: {}".format(sym.str_value, allowed(sym)))
+    style = os.environ.get("KCONFIG_STYLE")
+    problems = list(style_problems(kconf)) if style else []
+    if style == "error":
+        raise_first(problems)
+    if problems:
+        print(";; ".join("warning: " + problem for problem in problems))
+
+
+def style_problems(kconf):
+    """What W=c looks for: what a user of the configuration would miss."""
+    for sym in kconf.unique_defined_syms:
+        what = "{}:{}: {}: ".format(sym.nodes[0].filename, sym.nodes[0].linenr, sym.name)
+        if not sym.nodes[0].prompt:
+            continue
+        if not help_of(sym):
+            yield what + "no help text"
+        elif sym.type == INT and "Cost: " not in help_of(sym):
+            yield what + "the help text does not say `Cost: ...`"
+        unit = r"\((blocks|entries|arenas|KiB|MiB|GiB|ms|s|percent|bytes)\)$"
+        if sym.type == INT and not re.search(unit, sym.nodes[0].prompt[0]) and not re.search("^(Number|A count) ", help_of(sym)):
+            yield what + "no unit at the end of the prompt, and the help text does not begin with `Number of`"
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -430,7 +444,7 @@ def main():
             raise Wrong("KCONFIG_SEED={}: not a number".format(seed))
         print("KCONFIG_SEED={}".format(seed))
         randomize(kconf, seed)
-        raise_first(value_problems(kconf, config))
+        raise_first(problem for _, problem in value_problems(kconf, config))
         write_config(kconf, config)
     elif command in ("menuconfig", "guiconfig"):
         if command == "menuconfig":
