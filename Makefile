@@ -32,9 +32,10 @@ endif
 ifneq ($(words $(subst :, ,$(abs_srctree)) x $(subst :, ,$(abs_objtree))),3)
   $(error the paths of the source and output folders must have no spaces and no colons)
 endif
-src := $(if $(filter $(abs_srctree),$(CURDIR)),,$(abs_srctree)/)
-obj := $(if $(filter $(abs_objtree),$(CURDIR)),,$(abs_objtree)/)
 in-tree := $(filter $(abs_srctree),$(abs_objtree))
+# The same paths, and so the same commands, from wherever make is called.
+src := $(if $(and $(in-tree),$(filter $(abs_srctree),$(CURDIR))),,$(abs_srctree)/)
+obj := $(if $(src),$(abs_objtree)/)
 
 KCONFIG_CONFIG ?= .config
 kconfig := $(if $(filter /%,$(KCONFIG_CONFIG)),,$(obj))$(KCONFIG_CONFIG)

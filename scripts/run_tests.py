@@ -118,8 +118,8 @@ def count(result, returncode):
     if returncode != 0 and returncode != SKIPPED_EXIT and (running or not result.failed):
         result.failed.append(running or "all")
         if not result.problem:
-            how = "killed by {}".format(signal.Signals(-returncode).name) if returncode < 0 else "exit code {}".format(returncode)
-            result.problem = "{}{}".format(how, " in " + running if running else "")
+            result.problem = "killed by signal {}".format(-returncode) if returncode < 0 else "exit code {}".format(returncode)
+        result.problem += " in " + running if running else ""
     if result.problem and not result.failed:
         result.failed.append("all")
 

@@ -205,10 +205,12 @@ def load(kconf, filename, replace=True, strict=True):
 
 def check_kconfig(kconf):
     """Mistakes in the Kconfig files themselves, for whoever adds a symbol."""
+    for sym in kconf.unique_defined_syms:
+        sym.str_value  # warns about a default that is out of range
     raise_first(" ".join(warning.split()) for warning in kconf.warnings)
     for sym in kconf.unique_defined_syms:
         what = "{}:{}: {}: ".format(sym.nodes[0].filename, sym.nodes[0].linenr, sym.name)
-        if sym.type not in KNOWN_TYPES:
+        if sym.orig_type not in KNOWN_TYPES:
             raise Wrong(what + "only bool, int and string are supported")
         if sym.type == INT and not sym.ranges:
             raise Wrong(what + "an int needs a range")

@@ -1,0 +1,118 @@
+"""Rules about the sources that the build relies on, and what the libraries of both lanes look like from outside."""
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+from _support import CLEAN_ENVIRONMENT, ROOT, main, read
+
+
+def sources(*suffixes):
+    for folder, _, names in os.walk(os.path.join(ROOT, "hz3")):
+        for name in names:
+            if name.endswith(suffixes):
+                yield os.path.join(folder, name)
+
+
+def run(*command):
+    return subprocess.run(command, cwd=ROOT, env=CLEAN_ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+
+
+class Sources(unittest.TestCase):
+    def symbols(self):
+        found = set()
+        for name in [os.path.join(ROOT, "Kconfig")] + [os.path.join(folder, "Kconfig") for folder, _, names in
+                                                      os.walk(os.path.join(ROOT, "hz3")) if "Kconfig" in names]:
+            found.update(re.findall(r"(?m)^config (\w+)", read(name)))
+        return found
+
+    def test_only_config_hpp_reads_symbols(self):
+        for name in sources(".cpp", ".hpp"):
+            if os.path.basename(name) != "config.hpp":
+                self.assertNotRegex(read(name), r"\bCONFIG_HZ3_|autoconf\.h", name)
+
+    def test_symbols_exist_and_are_used(self):
+        used = set()
+        for name in list(sources("config.hpp", "Makefile", "Kconfig")) + [os.path.join(ROOT, "Kconfig"), os.path.join(ROOT, "Makefile")]:
+            used.update(re.findall(r"\bCONFIG_(\w+)", read(name)))
+            if name.endswith("Kconfig"):
+                used.update(re.findall(r"(?:if|on) (HZ3_\w+)", read(name)))
+        self.assertEqual(used - self.symbols(), set(), "used, but in no Kconfig")
+        # Members of a choice may be what the others are not.
+        choices = {"HZ3_PURGE_DONTNEED", "HZ3_PURGE_FREE", "HZ3_PURGE_COLD", "HZ3_LANE_FAST", "HZ3_REMOTE_DENSE"}
+        self.assertEqual(self.symbols() - used - choices, set(), "in a Kconfig, but used by nobody")
+
+    def test_every_source_is_built(self):
+        listed = set()
+        for folder, _, names in os.walk(os.path.join(ROOT, "hz3")):
+            if "Makefile" in names:
+                listed.update(os.path.join(folder, name + ".cpp") for name in re.findall(r"(\w+)\.o\b", read(folder + "/Makefile")))
+        self.assertEqual(set(sources(".cpp")), listed)
+
+    def test_every_folder_has_its_files(self):
+        for folder, _, names in os.walk(os.path.join(ROOT, "hz3")):
+            if any(name.endswith(".cpp") for name in names):
+                self.assertLessEqual({"Makefile", "Kconfig", "config.hpp"}, set(names), folder)
+
+    def test_documentation_is_up_to_date(self):
+        done = run("make", "docs-check")
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_kconfig_style(self):
+        with tempfile.TemporaryDirectory(prefix="hz3-build-") as out:
+            run("make", "O=" + out, "fast_defconfig")
+            done = run("make", "O=" + out, "W=ce", "include/config/auto.conf")
+            self.assertEqual(done.returncode, 0, done.stdout)
+
+
+class Libraries(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="hz3-build-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        done = run("make", "O=" + cls.folder, "-j{}".format(os.cpu_count()), "lanes")
+        if done.returncode != 0:
+            raise AssertionError(done.stdout)
+        folder = os.path.join(cls.folder, "build/lanes")
+        cls.libraries = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+
+    def test_needs_only_libc(self):
+        for library in self.libraries:
+            text = run("readelf", "-dW", library).stdout
+            self.assertEqual(re.findall(r"\(NEEDED\).*\[(.*)\]", text), ["libc.so.6"])
+            self.assertEqual(re.findall(r"\(SONAME\).*\[(.*)\]", text), [os.path.basename(library)])
+            self.assertNotRegex(text, "RPATH|RUNPATH|TEXTREL")
+
+    def test_exports_are_the_list(self):
+        listed = set(re.findall(r"(\w+);", re.sub(r"#.*", "", read(os.path.join(ROOT, "scripts/exports.map"))).split("local")[0]))
+        for library in self.libraries:
+            exported = {line.split()[-1].split("@")[0] for line in run("nm", "-D", "--defined-only", library).stdout.splitlines()}
+            self.assertEqual(exported, listed)
+
+    def test_static_tls_is_small(self):
+        for library in self.libraries:
+            found = re.search(r"(?m)^  TLS +\S+ \S+ \S+ \S+ (\S+)", run("readelf", "-lW", library).stdout)
+            self.assertTrue(found, "no TLS segment")
+            self.assertLess(int(found.group(1), 16), 64)
+
+    def test_hardened_segments(self):
+        for library in self.libraries:
+            text = run("readelf", "-lW", library).stdout
+            self.assertIn("GNU_RELRO", text)
+            self.assertRegex(text, r"GNU_STACK .* RW ")
+            self.assertNotRegex(text, r"LOAD .* RWE ")
+
+
+class Clang(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("clang++"), "no clang++")
+    def test_both_lanes(self):
+        with tempfile.TemporaryDirectory(prefix="hz3-build-") as out:
+            done = run("make", "O=" + out, "CXX=clang++", "CC=clang", "-j{}".format(os.cpu_count()), "lanes")
+            self.assertEqual(done.returncode, 0, done.stdout)
+
+
+if __name__ == "__main__":
+    main()
