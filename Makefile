@@ -172,7 +172,9 @@ all-objs := $(lib-objs) $(entry-objs)
 library := libhakozuna_hz3_$(CONFIG_HZ3_LANE_NAME).so
 archive := $(obj)libhz3_whitebox.a
 
-PHONY += all
+PHONY += all checkconfig
+checkconfig:
+	@:
 all: $(if $(SANITIZE),$(archive),$(obj)$(library))
 
 $(all-objs): $(obj)%.o: $(src)%.cpp $(toolchain-file) FORCE

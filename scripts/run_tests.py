@@ -106,6 +106,10 @@ def count(result, returncode):
         if found:
             result.skipped.append(found.group(1))
             running = None
+    # A case may fork, and its children may report it, too.
+    result.failed = list(dict.fromkeys(result.failed))
+    result.skipped = [case for case in dict.fromkeys(result.skipped) if case not in result.failed]
+    result.passed = [case for case in dict.fromkeys(result.passed) if case not in result.failed + result.skipped]
     if not (result.passed or result.failed or result.skipped or running):
         summary = SUMMARY.match(lines[-1]) if lines else None
         if summary:

@@ -48,9 +48,9 @@ def read(filename):
 
 
 def make_toy(target):
-    """The toy's hz3/ uses HZ3_FLUSH_BATCH everywhere and HZ3_REMOTE_RING_SLOTS in hz3/remote/ alone."""
+    """The toy's hz3/ uses HZ3_REFILL_BATCH everywhere and HZ3_REMOTE_RING_SLOTS in hz3/remote/ alone."""
     copy_build(target)
-    write(target + "/hz3/config.hpp", '#pragma once\n#include "autoconf.h"\ninline constexpr int toy_batch = CONFIG_HZ3_FLUSH_BATCH;\n')
+    write(target + "/hz3/config.hpp", '#pragma once\n#include "autoconf.h"\ninline constexpr int toy_batch = CONFIG_HZ3_REFILL_BATCH;\n')
     write(
         target + "/hz3/remote/config.hpp",
         '#pragma once\n#include "hz3/config.hpp"\ninline constexpr int toy_slots = CONFIG_HZ3_REMOTE_RING_SLOTS;\n',

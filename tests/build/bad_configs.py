@@ -93,7 +93,7 @@ class BadConfigs(BuildTest):
                 write(self.tree + "/.config", text)
                 self.assertIn("dropped: ", self.make("olddefconfig"))
                 self.assertNotIn("dropped: ", self.make("olddefconfig"))
-                self.make("include/config/auto.conf")  # reads the configuration and builds nothing
+                self.make("checkconfig")  # reads the configuration and builds nothing
 
     def test_wrong_defconfig_and_fragment(self):
         write(self.tree + "/configs/bad_defconfig", "CONFIG_HZ3_SHARDS=010\n")

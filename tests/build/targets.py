@@ -47,7 +47,7 @@ class Targets(BuildTest):
         for seed in range(8):
             self.make("randconfig", "KCONFIG_SEED={}".format(seed))
             first = self.config()
-            self.make("include/config/auto.conf")
+            self.make("checkconfig")
             self.make("savedefconfig")
             shutil.move(self.tree + "/defconfig", self.tree + "/configs/saved_defconfig")
             self.make("saved_defconfig")
@@ -78,7 +78,7 @@ class Targets(BuildTest):
         names = os.listdir(self.tree + "/configs")
         for defconfig in [name for name in names if name.endswith("_defconfig")]:
             for fragment in [name for name in names if name.endswith(".config")]:
-                self.make(defconfig, fragment, "include/config/auto.conf")
+                self.make(defconfig, fragment, "checkconfig")
 
     def test_all_kinds(self):
         self.make("allyesconfig")
@@ -180,10 +180,10 @@ class Targets(BuildTest):
         path = self.tree + "/hz3/Kconfig"
         text = read(path)
         self.addCleanup(write, path, text)
-        self.assertEqual(self.make("W=c", "include/config/auto.conf").count("warning"), 0)
+        self.assertEqual(self.make("W=c", "checkconfig").count("warning"), 0)
         write(path, text + 'config HZ3_NEW\n\tint "new"\n\trange 1 3\n\tdefault 2\n')
-        self.assertIn("HZ3_NEW: no help text", self.make("W=c", "include/config/auto.conf"))
-        self.assertIn("HZ3_NEW: no help text", self.make("W=ce", "include/config/auto.conf", fails=True))
+        self.assertIn("HZ3_NEW: no help text", self.make("W=c", "checkconfig"))
+        self.assertIn("HZ3_NEW: no help text", self.make("W=ce", "checkconfig", fails=True))
 
     def test_tidy(self):
         self.make("fast_defconfig")
@@ -205,7 +205,7 @@ class Targets(BuildTest):
         self.assertIn("tests/unit/toy_test.cpp", files)
         for entry in entries[:2]:
             os.makedirs(os.path.dirname(entry["output"]), exist_ok=True)
-            self.make("O=../commands", "include/config/auto.conf")
+            self.make("O=../commands", "checkconfig")
             subprocess.run(entry["arguments"], cwd=entry["directory"], check=True)
 
     @unittest.skipUnless(shutil.which("ctags") and shutil.which("cscope"), "no ctags or cscope")
@@ -220,7 +220,7 @@ class Targets(BuildTest):
         self.assertTrue(os.path.exists(self.folder + "/root/opt/x/lib/libhakozuna_hz3_fast.so"))
 
     def test_header(self):
-        self.make("fast_defconfig", "include/config/auto.conf")
+        self.make("fast_defconfig", "checkconfig")
         header = read(self.tree + "/include/generated/autoconf.h")
         symbols = set()
         for folder, _, names in os.walk(self.tree):
