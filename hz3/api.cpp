@@ -77,6 +77,7 @@ void* calloc(size_t count, size_t bytes) {
   void* p = tc->head[slot];
   if (likely(p != nullptr)) {
     tc->head[slot] = link_of(p);
+    tc->room[slot] += kRoomUnit;
     return memset(p, 0, total);
   }
   p = alloc_slow_zero(tc, slot, &zero);
@@ -148,6 +149,7 @@ size_t usable_size(void* p) {
 int trim() {
   if (ThreadCache* tc = tls_cache; !is_static_cache(tc)) flush_cache(tc);
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  for (unsigned i = 0; i < kShards; i++) Central::of(i).release_all_spares();
   const size_t before = PageHeap::dirty_pages() + large::cached_span_bytes();
   large::purge_spans(os::now_ms(), true);
   PageHeap::purge_all(os::now_ms(), true);

@@ -136,6 +136,11 @@ Segment* Arena::take_freed(uint32_t count, uint32_t alignment) {
   return nullptr;
 }
 
+void ArenaSet::publish_hot_pages() {
+  // release: base and tags first; see racy_read() for the readers
+  __atomic_store_n(&hot_map.pages, arena_[0].committed_pages_.load(std::memory_order_relaxed), __ATOMIC_RELEASE);
+}
+
 bool ArenaSet::add_arena(uint32_t least_segments) {
   const unsigned n = count_.load(std::memory_order_relaxed);  // written under lock_ alone
   if (n == kArenasMax) return false;
@@ -163,9 +168,9 @@ Segment* ArenaSet::allocate(uint32_t count, uint32_t alignment) {
       Segment* s = arena_[i].take_freed(count, alignment);
       if (s == nullptr) s = arena_[i].take_fresh(count, alignment);
       if (i == 0) {
-        hot_map.base = arena_[0].base_;
-        hot_map.tags = arena_[0].tags_;
-        __atomic_store_n(&hot_map.pages, arena_[0].committed_pages_.load(std::memory_order_relaxed), __ATOMIC_RELEASE);
+        __atomic_store_n(&hot_map.base, arena_[0].base_, __ATOMIC_RELAXED);
+        __atomic_store_n(&hot_map.tags, arena_[0].tags_, __ATOMIC_RELAXED);
+        publish_hot_pages();
       }
       if (s != nullptr) return s;
     }
@@ -197,7 +202,7 @@ bool ArenaSet::extend(Segment* first, uint32_t count, uint32_t more) {
   for (uint32_t i = 0; i < freed; i++) a->mark_taken(next + i);
   a->free_segments_ -= freed;
   a->prepare(next, freed);
-  if (a == &arena_[0]) __atomic_store_n(&hot_map.pages, a->committed_pages_.load(std::memory_order_relaxed), __ATOMIC_RELEASE);
+  publish_hot_pages();
   return true;
 }
 

@@ -19,12 +19,27 @@
 namespace hz3 {
 
 // What free() reads of the first arena, on one line that is hardly ever written.
+//
+// Written under ArenaSet's lock: base and tags once, before pages is first raised from 0; pages only grows. A thread that
+// frees a block of ours got it from the program, whose own synchronisation orders the block's allocation, and with it these
+// writes, before the free: so plain reads see them. For any other pointer an old value of `pages` only sends the free to the
+// slow path.
 struct alignas(kCacheLine) HotMap {
   uintptr_t base;
   size_t pages;  // tags below this page index can be read
   Tag* tags;
 };
-extern HotMap hot_map;
+HZ3_HIDDEN extern HotMap hot_map;
+
+// A plain load that the compiler may fold into an operand; atomic where ThreadSanitizer looks on.
+template <typename T>
+HZ3_ALWAYS_INLINE T racy_read(const T& x) {
+#if defined(__SANITIZE_THREAD__)
+  return __atomic_load_n(&x, __ATOMIC_RELAXED);
+#else
+  return x;
+#endif
+}
 
 // A zero-initialised stretch of the reservation that is made usable from its start on.
 class MetaRegion {
@@ -91,7 +106,7 @@ class ArenaSet {
  public:
   // The arena of an address; nullptr when it is not ours.
   Arena* find(const void* p) {
-    if (likely(reinterpret_cast<uintptr_t>(p) - hot_map.base < __atomic_load_n(&hot_map.pages, __ATOMIC_RELAXED) << kPageShift))
+    if (likely(reinterpret_cast<uintptr_t>(p) - racy_read(hot_map.base) < racy_read(hot_map.pages) << kPageShift))
       return &arena_[0];
     return find_slow(p);
   }
@@ -111,12 +126,13 @@ class ArenaSet {
  private:
   HZ3_SLOW Arena* find_slow(const void* p);
   bool add_arena(uint32_t least_segments);
+  void publish_hot_pages();
 
   Mutex lock_;
   Arena arena_[kArenasMax];
   std::atomic<unsigned> count_{0};
 };
-extern ArenaSet arenas;
+HZ3_HIDDEN extern ArenaSet arenas;
 
 inline char* Segment::start() const { return arena->segment_start(index); }
 

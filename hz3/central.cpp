@@ -67,8 +67,12 @@ bool Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
   for (unsigned visited = 0; visited < kRunsPerRefill && batch.count < want; visited++) {
     Run* run = nullptr;
     for (unsigned f = 0; f < kFullness && run == nullptr; f++) run = list_[slot][f];
+    if (run == nullptr) {
+      run = spare_[slot];
+      spare_[slot] = nullptr;
+    }
     if (run == nullptr) break;
-    if (batch.count != 0 && run->free_count == 0) break;  // carving is for those who would get nothing
+    if (batch.count != 0 && run->free_count == 0) break;  // carving is for those who would get nothing; a spare never ends here
     take_from_run(run, want, batch);
   }
   return batch.count != 0;
@@ -113,20 +117,61 @@ void Central::put(void* list) {
       run->free = block;
       run->free_count++;
       if (unlikely(run->all_free())) {
-        unlist(run);
-        run->next = freed;
-        freed = run;
+        freed = retire(run, freed);
       } else {
         relist(run);
       }
     }
   }
+  release(freed);
+}
+
+// Takes a run without blocks in use off the lists: it becomes the bin's spare, or joins `freed`. Returns the new `freed`.
+Run* Central::retire(Run* run, Run* freed) {
+  unlist(run);
+  Run*& spare = spare_[run->slot];
+  if (spare == nullptr) {
+    run->old_spare = false;
+    spare = run;
+    return freed;
+  }
+  run->next = freed;
+  return run;
+}
+
+void Central::release(Run* freed) {
   while (freed != nullptr) {
     Run* run = freed;
     freed = run->next;
     run->segment->arena->unlabel(run->start, run->pages);
     PageHeap::free(run);
   }
+}
+
+void Central::release_spares_if(bool (*idle)(const Run*)) {
+  Run* freed = nullptr;
+  {
+    LockGuard guard(lock_);
+    for (Run*& spare : spare_) {
+      if (spare == nullptr) continue;
+      if (idle(spare)) {
+        spare->next = freed;
+        freed = spare;
+        spare = nullptr;
+      } else {
+        spare->old_spare = true;
+      }
+    }
+  }
+  release(freed);
+}
+
+void Central::release_spares() {
+  release_spares_if([](const Run* run) { return run->old_spare; });
+}
+
+void Central::release_all_spares() {
+  release_spares_if([](const Run*) { return true; });
 }
 
 void Central::check() {

@@ -2,7 +2,7 @@
 //
 // Owner: the shard. Everything is guarded by the shard's lock (one per shard); page heap calls happen outside it.
 // A run is on the list of its fullness while it has something to give, on none while it has not, and leaves the shard when
-// its last block comes back. Refills take from the fullest run first, so that sparse ones empty.
+// its last block comes back, or a tick later when it is the bin's spare. Refills take from the fullest run first, so that sparse ones empty.
 #pragma once
 
 #include "hz3/lock.hpp"
@@ -30,6 +30,11 @@ class Central {
   // Takes back a list of blocks that this shard owns, of any classes.
   void put(void* list);
 
+  // Gives the spare runs to the page heap that have been spare since the last call. Called once a tick.
+  void release_spares();
+  // Gives all of them.
+  void release_all_spares();
+
   // Checks the invariants of every run on the lists (debug builds and tests). Dies with the ID of the broken one.
   void check();
   struct Totals {
@@ -46,9 +51,15 @@ class Central {
   void take_from_run(Run* run, unsigned want, Batch& batch);
   void relist(Run* run);
   void unlist(Run* run);
+  Run* retire(Run* run, Run* freed);
+  void release_spares_if(bool (*idle)(const Run*));
+  static void release(Run* freed);
 
   Mutex lock_;
   Run* list_[kSlots][kFullness];  // [0]: fewest free
+  // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
+  // runs of a bin that lives around zero would cost more than the blocks.
+  Run* spare_[kSlots];
 };
 
 }  // namespace hz3

@@ -19,6 +19,7 @@ inline constexpr unsigned kRefillBlocks = CONFIG_HZ3_REFILL_BATCH;
 inline constexpr size_t kRefillBytes = size_t{CONFIG_HZ3_REFILL_KIB} << 10;
 inline constexpr size_t kCarveBytes = size_t{CONFIG_HZ3_CARVE_KIB} << 10;
 inline constexpr unsigned kBinLimitBlocks = CONFIG_HZ3_BIN_LIMIT_BLOCKS;
+inline constexpr size_t kBinFirstBytes = size_t{CONFIG_HZ3_BIN_FIRST_KIB} << 10;
 inline constexpr size_t kBinLimitBytes = size_t{CONFIG_HZ3_BIN_LIMIT_KIB} << 10;
 
 // Arena. A page here is the allocator's unit, 4 KiB whatever the kernel's page size is.

@@ -27,13 +27,21 @@ void* cut_after(void*& head, unsigned keep) {
   return rest;
 }
 
+void empty_bin(ThreadCache* tc, Slot slot) {
+  Central::of(tc->shard).put(cut_after(tc->head[slot], 0));
+  tc->room[slot] = tc->limit[slot] * kRoomUnit;
+}
+
 // Sends the bins home that nothing was freed into since the last trim.
 void trim_idle_bins(ThreadCache* tc) {
   for (Slot slot = 1; slot < kSlots; slot++) {
-    if (tc->countdown[slot] != tc->seen_countdown[slot]) {
-      tc->seen_countdown[slot] = tc->countdown[slot];
+    if (tc->room[slot] != tc->seen_room[slot]) {
+      tc->seen_room[slot] = tc->room[slot];
     } else if (tc->head[slot] != nullptr) {
-      Central::of(tc->shard).put(cut_after(tc->head[slot], 0));
+      tc->limit[slot] = class_info(slot).limit_first;
+      tc->overflowed[slot] = false;
+      empty_bin(tc, slot);
+      tc->seen_room[slot] = tc->room[slot];
     }
   }
 }
@@ -62,6 +70,8 @@ void tick(uint64_t now_ms) {
   if (now_ms < due || !next_tick_ms.compare_exchange_strong(due, now_ms + kTickMs, std::memory_order_relaxed)) return;
   // Blocks sent to a shard whose threads sleep or have ended must not wait for ever.
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
+  PageHeap::relax_reserve();
   large::purge_spans(now_ms, false);
   PageHeap::purge_all(now_ms, false);
 }
@@ -71,17 +81,17 @@ void slow_call_event(ThreadCache* tc) {
   if (++tc->slow_calls % kClockEvery == 0) look_at_clock(tc);
 }
 
-void bin_event_slow(ThreadCache* tc, Slot slot) {
-  const ClassInfo& c = class_info(slot);
+void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) {
+  const Slot slot = static_cast<Slot>(wide_slot);
+  const unsigned limit = tc->limit[slot];
   unsigned length = 0;
-  for (void* b = tc->head[slot]; b != nullptr && length <= c.limit; b = link_of(b)) length++;
-  if (length > c.limit) {
-    length = c.limit / 2;
+  for (void* b = tc->head[slot]; b != nullptr && length <= limit; b = link_of(b)) length++;
+  if (length > limit) {
+    length = limit / 2;
+    tc->overflowed[slot] = true;
     Central::of(tc->shard).put(cut_after(tc->head[slot], length));
   }
-  const unsigned room = c.limit - length;
-  const unsigned least = c.countdown / 4 > 16 ? c.countdown / 4 : 16;
-  tc->countdown[slot] = static_cast<int16_t>(room > least ? room : least);
+  tc->room[slot] = static_cast<int32_t>(limit - length) * kRoomUnit;
   flush_stash_when_due(tc);
   look_at_clock(tc);
 }
@@ -93,11 +103,12 @@ void take_inbox(ThreadCache* tc) {
     void* block = list;
     list = link_of(block);
     const Slot slot = tag_slot(tag_of(block));
-    if (likely(tc->countdown[slot] > 0)) {
-      tc->countdown[slot]--;
+    if (likely(tc->room[slot] >= kRoomUnit)) {
+      tc->room[slot] -= kRoomUnit;
       set_link(block, tc->head[slot]);
       tc->head[slot] = block;
     } else {
+      tc->overflowed[slot] = true;
       set_link(block, rest);
       rest = block;
     }
@@ -108,7 +119,7 @@ void take_inbox(ThreadCache* tc) {
 void flush_cache(ThreadCache* tc) {
   tc->stash.stash_flush_all();
   for (Slot slot = 1; slot < kSlots; slot++)
-    if (tc->head[slot] != nullptr) Central::of(tc->shard).put(cut_after(tc->head[slot], 0));
+    if (tc->head[slot] != nullptr) empty_bin(tc, slot);
 }
 
 void free_uncached(void* block, Tag tag) {

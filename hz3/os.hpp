@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hz3/platform.hpp"
+
 namespace hz3::os {
 
 // What free pages are told to the kernel; the meaning of each is madvise(2)'s.
@@ -25,7 +27,7 @@ struct Calls {
   // Moves the pages of [from, from + bytes) to `to` (usable, same size, disjoint); `from` stays usable and reads as zero.
   bool (*move)(void* from, void* to, size_t bytes);
 };
-extern Calls calls;
+HZ3_HIDDEN extern Calls calls;
 
 // The kernel's page size in bytes, read once.
 size_t page_size();

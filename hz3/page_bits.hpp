@@ -23,7 +23,7 @@ class PageBits {
   // How many bits of the range are set.
   unsigned count(unsigned first, unsigned n) const {
     unsigned sum = 0;
-    each_word(first, n, [&](unsigned w, uint64_t mask) { sum += static_cast<unsigned>(__builtin_popcountll(word_[w] & mask)); });
+    each_word(first, n, [&](unsigned w, uint64_t mask) { sum += count_bits(word_[w] & mask); });
     return sum;
   }
   unsigned count() const { return count(0, kSegmentPages); }

@@ -10,6 +10,21 @@ constinit PageHeap heaps[kShards];
 // that anything relies on.
 constinit std::atomic<size_t> all_dirty{0};
 
+// A program whose free pages swing by more than the reserve would have them purged and faulted in again for ever. So the
+// reserve grows by what is taken from the kernel again soon after it was purged on the spot, and shrinks with time.
+// Relaxed: heuristics.
+constinit std::atomic<size_t> extra_reserve{0};
+constinit std::atomic<size_t> purged_on_the_spot{0};
+
+void note_refault(size_t pages) {
+  size_t purged = purged_on_the_spot.load(std::memory_order_relaxed);
+  do {
+    if (purged == 0) return;
+    if (pages > purged) pages = purged;
+  } while (!purged_on_the_spot.compare_exchange_weak(purged, purged - pages, std::memory_order_relaxed));
+  extra_reserve.fetch_add(pages, std::memory_order_relaxed);
+}
+
 constexpr unsigned kDescriptorBatch = kPageSize / sizeof(Run);
 constexpr unsigned kLook = 8;  // segments of a list that are compared for the fullest
 
@@ -18,7 +33,18 @@ constexpr unsigned kLook = 8;  // segments of a list that are compared for the f
 PageHeap& PageHeap::of(unsigned shard) { return heaps[shard]; }
 size_t PageHeap::dirty_pages() { return all_dirty.load(std::memory_order_relaxed); }
 
-void PageHeap::all_dirty_sub(size_t pages) { all_dirty.fetch_sub(pages, std::memory_order_relaxed); }
+void PageHeap::count_purged(size_t pages, bool on_the_spot) {
+  all_dirty.fetch_sub(pages, std::memory_order_relaxed);
+  if (on_the_spot) purged_on_the_spot.fetch_add(pages, std::memory_order_relaxed);
+}
+
+size_t PageHeap::reserve_pages() { return kPurgeReservePages + extra_reserve.load(std::memory_order_relaxed); }
+
+void PageHeap::relax_reserve() {
+  const size_t extra = extra_reserve.load(std::memory_order_relaxed);
+  if (extra != 0) extra_reserve.fetch_sub((extra + 7) / 8, std::memory_order_relaxed);
+  purged_on_the_spot.store(purged_on_the_spot.load(std::memory_order_relaxed) / 2, std::memory_order_relaxed);
+}
 
 size_t PageHeap::free_pages() {
   size_t sum = 0;
@@ -86,6 +112,7 @@ void PageHeap::take_range(Segment* s, unsigned first, unsigned pages) {
     all_dirty.fetch_sub(dirty, std::memory_order_relaxed);
     if (s->dirty_pages == 0) forget_dirty(s);
   }
+  if (dirty != pages) note_refault(pages - dirty);
   s->used.set(first, pages);
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
   free_pages_.fetch_sub(pages, std::memory_order_relaxed);
@@ -114,21 +141,30 @@ void PageHeap::free_range(Segment* s, unsigned first, unsigned pages) {
 }
 
 // The best place for `pages` pages: in the lists whose extents are just long enough first, there the fullest segment, in
-// it the shortest extent.
+// it the shortest extent; before that, pages that are in memory already.
 Segment* PageHeap::find(unsigned pages, unsigned alignment, unsigned* at) {
   const unsigned need = pages + alignment - 1;  // an extent this long holds an aligned place
   Segment* best = nullptr;
+  bool best_in_memory = false;
   for (unsigned list = list_for(need); list < kLists && best == nullptr; list++) {
     unsigned looked = 0;
-    for (Segment* s = list_[list]; s != nullptr && looked < kLook; s = s->next, looked++)
-      if (s->longest >= need && (best == nullptr || s->free_pages < best->free_pages)) best = s;
+    for (Segment* s = list_[list]; s != nullptr && looked < kLook; s = s->next, looked++) {
+      if (s->longest < need) continue;
+      const bool in_memory = s->dirty_pages >= pages;
+      if (best == nullptr || in_memory > best_in_memory || (in_memory == best_in_memory && s->free_pages < best->free_pages)) {
+        best = s;
+        best_in_memory = in_memory;
+      }
+    }
   }
   if (best == nullptr) return nullptr;
-  unsigned best_length = kSegmentPages + 1;
+  unsigned best_length = 2 * kSegmentPages + 1;
   for (unsigned first = best->used.next_clear(0); first < kSegmentPages;) {
     const unsigned end = best->used.next_set(first);
-    if (end - first >= need && end - first < best_length) {
-      best_length = end - first;
+    // Pages that the kernel would have to provide again count as a longer extent.
+    const unsigned length = end - first + (best->dirty.test(first) ? 0 : kSegmentPages);
+    if (end - first >= need && length < best_length) {
+      best_length = length;
       *at = static_cast<unsigned>(round_up(first, alignment));
       if (best_length == need) break;
     }
@@ -237,7 +273,7 @@ void PageHeap::free(Run* run) {
     s->dirty.set(first, pages);
     s->dirty_pages = static_cast<uint16_t>(s->dirty_pages + pages);
     heap.note_dirty(s);
-    over = all_dirty.fetch_add(pages, std::memory_order_relaxed) + pages > kPurgeReservePages;
+    over = all_dirty.fetch_add(pages, std::memory_order_relaxed) + pages > reserve_pages();
     Run*& spare = heap.spare_[s->arena->number()];
     run->next = spare;
     spare = run;

@@ -34,7 +34,9 @@ class PageHeap {
   static void purge_all(uint64_t now_ms, bool everything);
 
   static size_t dirty_pages();
-  static void all_dirty_sub(size_t pages);
+  // The dirty pages that are kept at present: the reserve, and what adapts on top of it. Called once a tick.
+  static size_t reserve_pages();
+  static void relax_reserve();
   static size_t free_pages();
   Mutex& mutex() { return lock_; }
   static PageHeap& of(unsigned shard);
@@ -59,7 +61,9 @@ class PageHeap {
   void note_dirty(Segment* s);
   void forget_dirty(Segment* s);
   void purge(uint64_t now_ms, bool everything);
-  unsigned purge_segment(Segment* s, bool everything);
+  static bool over_reserve() { return dirty_pages() > reserve_pages(); }
+  unsigned purge_segment(Segment* s, bool everything, bool on_the_spot);
+  static void count_purged(size_t pages, bool on_the_spot);
   Run* descriptor(Arena* arena);
 
   Mutex lock_;

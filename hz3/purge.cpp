@@ -20,7 +20,7 @@ void whole_kernel_pages(unsigned* first, unsigned* end) {
 
 // Purges the pages of a segment that have been dirty since the last visit (all dirty ones when `everything`), and marks
 // those that are dirty now. Called with the lock held; unlocks while in the kernel. Returns the number of pages given back.
-unsigned PageHeap::purge_segment(Segment* s, bool everything) {
+unsigned PageHeap::purge_segment(Segment* s, bool everything, bool on_the_spot) {
   PageBits chosen;
   unsigned pages = 0;
   for (unsigned w = 0; w < PageBits::kWords; w++) {
@@ -28,11 +28,11 @@ unsigned PageHeap::purge_segment(Segment* s, bool everything) {
     s->dirty.word(w) &= ~chosen.word(w);
     s->aging.word(w) = s->dirty.word(w);
     s->used.word(w) |= chosen.word(w);
-    pages += static_cast<unsigned>(__builtin_popcountll(chosen.word(w)));
+    pages += count_bits(chosen.word(w));
   }
   forget_dirty(s);
   s->dirty_pages = static_cast<uint16_t>(s->dirty_pages - pages);
-  all_dirty_sub(pages);
+  count_purged(pages, on_the_spot);
   if (s->dirty_pages != 0) note_dirty(s);
   if (pages == 0) return 0;
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
@@ -69,9 +69,9 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
   for (size_t left = segments_; left != 0; left--) {
     Segment* s = dirty_first_;
     if (s == nullptr) return;
-    const bool over = dirty_pages() > kPurgeReservePages;
+    const bool over = over_reserve();
     if (!everything && !over && now_ms - s->dirty_since_ms < kPurgeDecayMs / 2) return;
-    purge_segment(s, everything || over);
+    purge_segment(s, everything || over, over && !everything);
     if (s->free_pages == kSegmentPages && s->dirty_pages == 0) {
       unlist(s);
       segments_--;

@@ -26,6 +26,7 @@ struct alignas(kCacheLine) Run {
   uint8_t slot;         // or kLargeSlot
   uint8_t shard;        // owner
   uint8_t list;         // which fullness list the run is on; kNoList when on none
+  bool old_spare;       // was a spare at the last tick already
   bool zero;            // the pages were zero when the run was made, so what is not carved yet still is
 
   static constexpr uint8_t kNoList = 255;

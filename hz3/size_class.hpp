@@ -39,8 +39,8 @@ struct ClassInfo {
   uint16_t run_blocks;   // blocks of a run
   uint16_t refill;       // blocks that a refill hands to a thread
   uint16_t carve;        // blocks that a refill carves from a fresh run
-  uint16_t limit;        // blocks that a thread's bin may hold
-  uint16_t countdown;    // frees between two looks at a bin
+  uint16_t limit_first;  // blocks that a thread's bin may hold at first
+  uint16_t limit_most;   // and after it has grown
 };
 
 struct ClassTables {
@@ -66,10 +66,10 @@ constexpr ClassTables make_class_tables() {
     }
     c.reciprocal = static_cast<uint32_t>(((uint64_t{1} << kReciprocalShift) + c.size - 1) / c.size);
     c.run_blocks = static_cast<uint16_t>(c.run_pages * kPageSize / c.size);
-    c.refill = static_cast<uint16_t>(clamp(kRefillBytes / c.size, 2, kRefillBlocks));
     c.carve = static_cast<uint16_t>(clamp(kCarveBytes / c.size, 1, kRefillBlocks));
-    c.limit = static_cast<uint16_t>(clamp(kBinLimitBytes / c.size, 8, kBinLimitBlocks));
-    c.countdown = static_cast<uint16_t>(clamp(c.limit, 16, kBinLimitBlocks));
+    c.limit_first = static_cast<uint16_t>(clamp(kBinFirstBytes / c.size, 4, kBinLimitBlocks));
+    c.refill = static_cast<uint16_t>(clamp(clamp(kRefillBytes / c.size, 2, kRefillBlocks), 1, c.limit_first));
+    c.limit_most = static_cast<uint16_t>(clamp(kBinLimitBytes / c.size, 8, kBinLimitBlocks));
   }
   unsigned bin = 0;
   for (size_t units = 0; units <= kMaxTierBytes / kQuantum; units++) {
@@ -79,7 +79,7 @@ constexpr ClassTables make_class_tables() {
   return t;
 }
 
-extern const ClassTables kClassTables;
+HZ3_HIDDEN extern const ClassTables kClassTables;
 
 inline Slot slot_of(size_t bytes) { return kClassTables.slot_of[(bytes + kQuantum - 1) / kQuantum]; }
 inline const ClassInfo& class_info(Slot slot) { return kClassTables.info[slot]; }

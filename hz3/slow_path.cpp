@@ -35,22 +35,30 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
     take_inbox(tc);
     if (void* block = tc->head[slot]) {
       tc->head[slot] = link_of(block);
+      tc->room[slot] += kRoomUnit;
       return block;
     }
   }
-  const Batch batch = Central::of(tc->shard).take(slot, class_info(slot).refill);
+  const ClassInfo& c = class_info(slot);
+  if (tc->overflowed[slot]) {
+    tc->overflowed[slot] = false;
+    const unsigned twice = tc->limit[slot] * 2u;
+    tc->limit[slot] = twice < c.limit_most ? static_cast<uint16_t>(twice) : c.limit_most;
+  }
+  const Batch batch = Central::of(tc->shard).take(slot, c.refill);
   if (unlikely(batch.head == nullptr)) {
     errno = ENOMEM;
     return nullptr;
   }
   *zero = batch.zero;
   tc->head[slot] = link_of(batch.head);
+  tc->room[slot] = (tc->limit[slot] - static_cast<int32_t>(batch.count - 1)) * kRoomUnit;
   return batch.head;
 }
 
-void* alloc_slow(ThreadCache* tc, Slot slot) {
+void* alloc_slow(size_t bytes) {
   bool zero = false;
-  return alloc_slow_zero(tc, slot, &zero);
+  return alloc_slow_zero(tls_cache, slot_of(bytes), &zero);
 }
 
 void* large_slow(size_t bytes) {
@@ -66,7 +74,8 @@ void* large_slow(size_t bytes) {
   return p;
 }
 
-void free_remote(ThreadCache* tc, void* p, Tag tag) {
+void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) {
+  const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
   const Slot slot = tag_slot(tag);
   if (unlikely(slot - 1 >= kBins || is_static_cache(tc))) return free_slow(p);
   if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
@@ -91,10 +100,10 @@ void free_slow(void* p) {
     tc = own_cache_slow();
     if (tc == nullptr) return free_uncached(p, tag);
   }
-  if (tag_shard(tag) != tc->shard) return free_remote(tc, p, tag);
+  if (tag_shard(tag) != tc->shard) return free_remote(p, tag_low(tag) ^ tc->key, tc);
   set_link(p, tc->head[slot]);
   tc->head[slot] = p;
-  if (--tc->countdown[slot] < 0) bin_event_slow(tc, slot);
+  if ((tc->room[slot] -= kRoomUnit + kRoomLeak) < 0) bin_event_slow(p, slot, tc);
 }
 
 }  // namespace hz3

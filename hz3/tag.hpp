@@ -25,6 +25,13 @@ inline constexpr uint32_t kNoShardKey = 0xff00;  // matches no tag: dst + 1 is a
 constexpr Tag make_tag(Slot slot, unsigned shard) { return slot | (shard + 1) << 8; }
 constexpr uint32_t local_key(unsigned shard) { return (shard + 1) << 8; }
 constexpr uint32_t tag_low(Tag tag) { return tag & 0xffff; }
+
+// The low half of a tag in memory, in one load.
+HZ3_ALWAYS_INLINE uint64_t load_tag_low(const Tag* tag) {
+  using Half [[gnu::may_alias]] = uint16_t;
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+  return __atomic_load_n(reinterpret_cast<const Half*>(tag), __ATOMIC_RELAXED);
+}
 constexpr Slot tag_slot(Tag tag) { return tag & 0xff; }
 constexpr unsigned tag_shard(Tag tag) { return ((tag >> 8) & 0xff) - 1; }
 

@@ -95,7 +95,11 @@ ThreadCache* ThreadRegistry::attach() {
   tc->in_use = true;
   tc->destructor_rounds = 0;
   tc->slow_calls = tc->stash_waits = 0;
-  for (Slot slot = 1; slot < kSlots; slot++) tc->countdown[slot] = static_cast<int16_t>(class_info(slot).countdown);
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    tc->limit[slot] = class_info(slot).limit_first;
+    tc->room[slot] = tc->limit[slot] * kRoomUnit;
+    tc->overflowed[slot] = false;
+  }
   return tc;
 }
 

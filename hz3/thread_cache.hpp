@@ -2,29 +2,38 @@
 //
 // Owner: its thread; nobody else reads or writes one while the thread lives. Structures are recycled and never unmapped.
 //
+// A bin's limit adapts in slow paths alone: it doubles when a bin that overflowed runs empty (what was sent home would have
+// been of use), and falls back when nothing was freed into the bin for the decay time. Programs that only grow, or only
+// shrink, do not raise it.
+//
 // Life of a thread's `tls_cache`:
 //   &fresh_cache ──first malloc, or the kFreesBeforeCache-th free──► a cache of its own ──last TSD destructor──► &ended_cache
 // Both static caches are empty for ever and match no tag, so that the hot path needs no test for them: every malloc misses
 // and every free is "not local", and the slow paths find out why.
 //
-// A bin's list is bounded without counting it: countdown[slot] says how many frees may follow until somebody has to look.
-// The look (bin_event_slow) walks at most `limit` blocks, sends the older half home when there are more, and does what
-// must not wait without bound: stash, inboxes, purge.
+// room[slot] bounds a bin: it says how many more blocks fit, in 1/256 of a block. A malloc gives back 256 and a free takes
+// 257: the one that leaks is the epoch. Even a thread that never misses and never overflows a bin gets to bin_event_slow
+// once in 256 * limit frees, where what must not wait without bound is done: stash, inboxes, purge.
 #pragma once
 
 #include "hz3/remote/stash.hpp"
 
 namespace hz3 {
 
-struct alignas(kCacheLine) ThreadCache {
+inline constexpr int32_t kRoomUnit = 256;
+inline constexpr int32_t kRoomLeak = 1;
+
+struct alignas(2 * kCacheLine) ThreadCache {
   void* head[kSlots];           // [slot]: most recently freed first; [0] is not used
-  int16_t countdown[kSlots];    // frees into the bin until its next look
-  uint32_t key = kNoShardKey;   // local_key(shard): what a tag is compared with
+  int32_t room[kSlots];         // blocks that still fit into the bin, times kRoomUnit, less the leak
+  uint16_t limit[kSlots];       // blocks that the bin may hold; adapts between limit_first and limit_most of the class
+  bool overflowed[kSlots];      // since the limit last grew
+  uint64_t key = kNoShardKey;   // local_key(shard): what a tag is compared with
   uint32_t shard;
   uint32_t slow_calls;          // drives the clock reads of the slow path
   uint32_t stash_waits;         // slow calls since the stash was last flushed
   uint64_t last_trim_ms;
-  int16_t seen_countdown[kSlots];  // at the last trim: a bin whose countdown has not moved since is idle
+  int32_t seen_room[kSlots];    // at the last trim: a bin whose room has not changed since is idle
   ThreadCache* next;            // in the list of all caches that ever were
   ThreadCache* next_free;       // in the list of those without a thread
   bool in_use;
@@ -32,17 +41,18 @@ struct alignas(kCacheLine) ThreadCache {
   remote::RemoteStash stash;
 };
 
-extern ThreadCache fresh_cache;
-extern ThreadCache ended_cache;
-extern thread_local constinit ThreadCache* tls_cache;
+HZ3_HIDDEN extern ThreadCache fresh_cache;
+HZ3_HIDDEN extern ThreadCache ended_cache;
+HZ3_HIDDEN extern thread_local constinit ThreadCache* tls_cache;
 
 inline bool is_static_cache(const ThreadCache* tc) { return tc->key == kNoShardKey; }
 
 // The calling thread's cache, made when there is none. nullptr after the thread's cache was torn down, or without memory.
 HZ3_SLOW ThreadCache* own_cache_slow();
 
-// Looks at a bin whose countdown has run out: bounds it and does deferred work. Event.
-[[gnu::noinline]] void bin_event_slow(ThreadCache* tc, Slot slot);
+// Looks at a bin that has no room left: bounds it and does deferred work. Event. The first argument, the block that was just
+// freed, keeps the others in the registers where the hot path has them.
+[[gnu::noinline]] void bin_event_slow(void* freed, uint64_t slot, ThreadCache* tc);
 // Deferred work of any slow call: stash, clock. Event.
 void slow_call_event(ThreadCache* tc);
 // Takes the inbox of the cache's shard into its bins; what exceeds their bounds goes to central.
@@ -78,6 +88,6 @@ class ThreadRegistry {
   size_t count_ = 0;
   unsigned live_[kShards] = {};
 };
-extern ThreadRegistry thread_registry;
+HZ3_HIDDEN extern ThreadRegistry thread_registry;
 
 }  // namespace hz3
