@@ -14,7 +14,7 @@
 
 // For the few places where glibc differs from what hz3 promises: the test has nothing to say about glibc.
 #define SKIP_WITHOUT_LIBRARY(difference) \
-    if (!library_is_expected()) GTEST_SKIP() << "HZ3_EXPECT_LIBRARY is not set; glibc: " << (difference)
+  if (!library_is_expected()) GTEST_SKIP() << "HZ3_EXPECT_LIBRARY is not set; glibc: " << (difference)
 
 namespace support_detail {
 
@@ -22,33 +22,32 @@ namespace support_detail {
 constexpr unsigned kTestGuardSeconds = 180;
 
 class HangGuard : public testing::EmptyTestEventListener {
-    void OnTestStart(const testing::TestInfo&) override { alarm(kTestGuardSeconds); }
-    void OnTestEnd(const testing::TestInfo&) override { alarm(0); }
+  void OnTestStart(const testing::TestInfo&) override { alarm(kTestGuardSeconds); }
+  void OnTestEnd(const testing::TestInfo&) override { alarm(0); }
 };
 
 class LibraryCheck : public testing::Environment {
-    void SetUp() override {
-        testing::UnitTest::GetInstance()->listeners().Append(new HangGuard);
-        ASSERT_TRUE(expected_library_serves_malloc()) << expected_library() << " does not serve malloc here";
-    }
+  void SetUp() override {
+    testing::UnitTest::GetInstance()->listeners().Append(new HangGuard);
+    ASSERT_TRUE(expected_library_serves_malloc()) << expected_library() << " does not serve malloc here";
+  }
 };
 
-[[maybe_unused]] inline testing::Environment* const kLibraryCheck =
-    testing::AddGlobalTestEnvironment(new LibraryCheck);
+[[maybe_unused]] inline testing::Environment* const kLibraryCheck = testing::AddGlobalTestEnvironment(new LibraryCheck);
 
 }  // namespace support_detail
 
 // The path of a helper program or plugin, which the build puts beside the test binary.
 inline std::string beside_test(const std::string& name) {
-    char path[PATH_MAX];
-    const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
-    std::string directory(path, length > 0 ? static_cast<size_t>(length) : 0);
-    return directory.substr(0, directory.rfind('/') + 1) + name;
+  char path[PATH_MAX];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  std::string directory(path, length > 0 ? static_cast<size_t>(length) : 0);
+  return directory.substr(0, directory.rfind('/') + 1) + name;
 }
 
 // LD_PRELOAD of this process with a plugin in front of or behind it.
 inline std::string preload_with(const std::string& plugin, bool in_front) {
-    const char* inherited = getenv("LD_PRELOAD");
-    if (inherited == nullptr || inherited[0] == '\0') return "LD_PRELOAD=" + plugin;
-    return in_front ? "LD_PRELOAD=" + plugin + ":" + inherited : std::string("LD_PRELOAD=") + inherited + ":" + plugin;
+  const char* inherited = getenv("LD_PRELOAD");
+  if (inherited == nullptr || inherited[0] == '\0') return "LD_PRELOAD=" + plugin;
+  return in_front ? "LD_PRELOAD=" + plugin + ":" + inherited : std::string("LD_PRELOAD=") + inherited + ":" + plugin;
 }
