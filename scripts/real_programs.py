@@ -1,0 +1,135 @@
+#!/usr/bin/python3 -IB
+"""Runs real programs under allocators and compares them with glibc: same output, wall time, CPU time, peak memory.
+
+    scripts/real_programs.py --lib hz3=libhakozuna_hz3_fast.so
+    scripts/real_programs.py --lib hz3=libhakozuna_hz3_fast.so --rounds 5 --json real.json \\
+        --lib mimalloc=/usr/lib/x86_64-linux-gnu/libmimalloc.so.2 --program redis --program git
+
+Rounds are interleaved; the table shows medians and, in brackets, the ratio to glibc (below 1 is better). A run counts only
+if its process really mapped the library, bound malloc to it, ended well and printed what it prints on glibc. Peak memory
+is that of the largest process of the program; redis's and mariadb's time is that of the load, without start and stop.
+"""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import tempfile
+
+SRCTREE = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(SRCTREE / "tests/real"))
+
+import comparing  # noqa: E402
+import programs  # noqa: E402
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [program.name for program in programs.PROGRAMS]
+    parser.add_argument("--lib", action="append", default=[], metavar="NAME=PATH",
+                        help="an allocator, several times for several; glibc= is the system's and always there")
+    parser.add_argument("--program", action="append", metavar="NAME", help="only this one, several times for several: " + " ".join(names))
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="runs of each (default 3)")
+    parser.add_argument("--quick", action="store_true", help="small jobs of a second or two, for a check rather than for figures")
+    parser.add_argument("--json", metavar="FILE", help="write all runs to FILE")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with inputs and with the outputs of failed runs")
+    parser.add_argument("--list", action="store_true", help="list the programs")
+    options = parser.parse_args(arguments)
+    for name in options.program or ():
+        if name not in names:
+            parser.error("no program is named '{}': {}".format(name, " ".join(names)))
+    if options.rounds < 1:
+        parser.error("--rounds {}: at least 1".format(options.rounds))
+    options.libraries = []
+    for each in options.lib:
+        name, equals, path = each.partition("=")
+        if not equals or not name or "/" in name:
+            parser.error("--lib '{}': expected NAME=PATH".format(each))
+        if not path:
+            if name != comparing.SYSTEM:
+                parser.error("--lib '{}': only {}= has no path".format(each, comparing.SYSTEM))
+            continue
+        if name == comparing.SYSTEM or name in dict(options.libraries):
+            parser.error("--lib '{}': that name is taken".format(each))
+        if not os.path.isfile(path):
+            parser.error("--lib '{}': there is no such file".format(each))
+        options.libraries.append((name, path))
+    return options
+
+
+def ratio(value, reference):
+    return "({:.2f})".format(value / reference) if reference else ""
+
+
+HEADER = "{:<9} {:<10} {:>9} {:>7} {:>9} {:>7} {:>10} {:>7}".format(
+    "program", "allocator", "wall s", "", "CPU s", "", "peak MiB", "")
+
+
+def row(outcome, reference):
+    head = "{:<9} {:<10}".format(outcome.program.name, outcome.allocator.name)
+    if not outcome.runs or outcome.failure:
+        return "{} {}".format(head, outcome.state().upper())
+    cells = []
+    for which, scale, width in ((0, 1, 9), (1, 1, 9), (2, 1024, 10)):
+        value = outcome.median(which)
+        cells.append("{:>{}.{}f} {:>7}".format(
+            value / scale, width, 1 if scale > 1 else 2, "" if outcome is reference else ratio(value, reference.median(which))))
+    return " ".join([head] + cells)
+
+
+def main():
+    options = parse(sys.argv[1:])
+    chosen = [program for program in programs.PROGRAMS if not options.program or program.name in options.program]
+    if options.list:
+        for program in chosen:
+            missing = program.missing()
+            print("{:<9} {}{}".format(program.name, program.about, " (not installed: {})".format(missing) if missing else ""))
+        return 0
+    scale = programs.QUICK if options.quick else programs.FULL
+    allocators = comparing.allocators_for(options.libraries)
+    print("{} round{} at scale {}, {} cores; medians, in brackets the ratio to glibc".format(
+        options.rounds, "s" if options.rounds > 1 else "", scale, os.cpu_count()))
+    print(HEADER.rstrip())
+    work = tempfile.mkdtemp(prefix="real-programs-")
+    everything = []
+    try:
+        for program in chosen:
+            outcomes = comparing.compare(program, allocators, options.rounds, scale, work, comparing.progress_line)
+            everything += outcomes
+            if outcomes[0].skipped:
+                print("{:<9} skipped: {}".format(program.name, outcomes[0].skipped))
+            else:
+                for outcome in outcomes:
+                    print(row(outcome, outcomes[0]))
+            for outcome in outcomes:
+                if outcome.failure:
+                    print("\n{} under {}: {}\n".format(program.name, outcome.allocator.name, outcome.failure))
+            sys.stdout.flush()
+    finally:
+        if options.keep:
+            print("kept: {}".format(work))
+        else:
+            shutil.rmtree(work, ignore_errors=True)
+    if options.json:
+        report = {
+            "cores": os.cpu_count(), "kernel": platform.release(), "scale": scale, "rounds": options.rounds,
+            "results": [{
+                "program": outcome.program.name, "allocator": outcome.allocator.name, "library": outcome.allocator.path,
+                "state": outcome.state(), "failure": outcome.failure, "skipped": outcome.skipped,
+                "wall_s": outcome.wall(), "cpu_s": outcome.cpu(), "peak_kib": outcome.peak(),
+                "runs": [{"wall_s": wall, "cpu_s": cpu, "peak_kib": peak} for wall, cpu, peak in outcome.runs],
+            } for outcome in everything],
+        }
+        with open(options.json, "w") as file:
+            json.dump(report, file, indent=1)
+            file.write("\n")
+    return 1 if any(outcome.failure for outcome in everything) else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,289 @@
+"""Runs one program under one allocator: in a clean environment, measured, and with a check that it really uses it.
+
+A preload that silently does not take would be a false pass. Two things are looked at: in every run that is measured,
+that the library is mapped by the process that does the work (`Run.target`); and once for each program and library, with
+the dynamic linker's own report of what it binds (LD_DEBUG), that this process's malloc and free are the library's.
+"""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+JOBS = HERE / "jobs"
+SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
+MALLOC_FAMILY = {"malloc", "free", "calloc", "realloc"}
+
+
+class Failure(Exception):
+    """A run that went wrong. The message says how; it may have several lines."""
+
+
+class Allocator:
+    """What is preloaded: `path` is '' for the system's malloc."""
+
+    def __init__(self, name, path=""):
+        self.name = name
+        self.path = os.path.abspath(path) if path else ""
+
+    def preload_for(self, program):
+        # A program that links an allocator of its own gets the system's only when that is put in front of it.
+        return self.path or (system_libc() if program.links_allocator else "")
+
+
+def system_libc():
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            path = line.split()[-1]
+            if re.search(r"/libc[.-][^/]*so", path):
+                return path
+    raise Failure("this Python has no shared libc")
+
+
+def find(executable):
+    return shutil.which(executable, path=SYSTEM_PATH)
+
+
+def clean_environment(home):
+    """The environment of every program: nothing of the caller's, so that all runs do the same work."""
+    return {
+        "PATH": SYSTEM_PATH, "HOME": str(home), "TMPDIR": str(home), "LC_ALL": "C.UTF-8", "TZ": "UTC",
+        "GIT_CONFIG_NOSYSTEM": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
+    }
+
+
+def build_measure(folder):
+    """Compiles the program that runs and measures another one; returns its path."""
+    path = pathlib.Path(folder) / "measure"
+    command = ["g++", "-std=c++20", "-O1", "-o", str(path), str(HERE / "measure.cpp")]
+    built = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if built.returncode != 0:
+        raise Failure("cannot compile {}:\n{}".format(HERE / "measure.cpp", built.stdout))
+    return path
+
+
+def describe_exit(status):
+    if status > 128:
+        try:
+            return "ended by {}".format(signal.Signals(status - 128).name)
+        except ValueError:
+            pass
+    return "exit status {}".format(status)
+
+
+def processes_below(pid):
+    """The process and all that descend from it."""
+    found = [pid]
+    for each in found:
+        try:
+            for task in os.listdir("/proc/{}/task".format(each)):
+                with open("/proc/{}/task/{}/children".format(each, task)) as children:
+                    found += map(int, children.read().split())
+        except OSError:
+            continue
+    return found
+
+
+def maps_library(pid, library, target):
+    """Whether process `pid` runs the program `target` and has `library` mapped; None: it runs something else."""
+    try:
+        if os.path.realpath("/proc/{}/exe".format(pid)) != target:
+            return None
+        with open("/proc/{}/maps".format(pid)) as maps:
+            return any(line.rstrip("\n").endswith(" " + library) for line in maps)
+    except OSError:
+        return None
+
+
+class Process:
+    """A command under `measure`: the process that was started and what is known about it when it has ended."""
+
+    def __init__(self, run, argv, environment, cwd, stdin, output):
+        self.run, self.argv, self.output = run, argv, output
+        self.result = run.folder / "{}.measured".format(output.name)
+        self.command_line = "cd {}; {}LD_PRELOAD={} {}".format(
+            cwd, "".join("{}={} ".format(*item) for item in environment.items()), run.preload, " ".join(map(str, argv)))
+        full_environment = dict(clean_environment(run.folder), **environment)
+        with open(output, "wb") as out, open(stdin or os.devnull, "rb") as standard_input:
+            self.popen = subprocess.Popen(
+                [str(run.measure), str(self.result), run.preload] + [str(a) for a in argv], env=full_environment, cwd=cwd,
+                stdin=standard_input, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def pid(self):
+        """The command's own process id, once it has started."""
+        try:
+            return int(self.result.read_text().split()[0])
+        except (OSError, IndexError, ValueError):
+            return None
+
+    def saw_library(self):
+        pid = self.pid()
+        return pid is not None and any(
+            maps_library(each, os.path.realpath(self.run.preload), self.run.target) for each in processes_below(pid))
+
+    def kill(self):
+        try:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.popen.wait()
+
+    def wait(self, limit):
+        """Waits for the end, and looks for the library in its processes until it has been seen."""
+        deadline = time.monotonic() + limit
+        while self.run.preload and not self.run.seen and self.popen.poll() is None:
+            self.run.seen = self.saw_library()
+            time.sleep(0.002)
+            if time.monotonic() > deadline:
+                break
+        try:
+            self.popen.wait(max(0.01, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Failure("not done after {} s\n{}".format(limit, self.evidence())) from None
+        fields = self.result.read_text().split()
+        if len(fields) != 5:
+            raise Failure("could not be started\n{}".format(self.evidence()))
+        status, wall_ns, cpu_us, peak_kib = map(int, fields[1:])
+        return status, wall_ns / 1e9, cpu_us / 1e6, peak_kib
+
+    def evidence(self):
+        text = self.output.read_bytes().decode(errors="replace").splitlines()
+        return "\n".join(["  " + self.command_line] + ["  | " + line[:400] for line in text[-25:]])
+
+
+class Run:
+    """One run of a program under one allocator. Programs call command(), server() and stop(); what those measure adds up
+    in `wall` and `cpu` (seconds) and `peak` (KiB)."""
+
+    def __init__(self, program, allocator, folder, shared, measure, scale, limit):
+        self.program, self.allocator, self.scale, self.limit = program, allocator, scale, limit
+        self.folder, self.shared, self.measure = pathlib.Path(folder), pathlib.Path(shared), measure
+        self.target = os.path.realpath(program.target())
+        self.preload = allocator.preload_for(program)
+        self.wall = self.cpu = 0.0
+        self.peak = 0
+        self.seen = False
+        self.servers = []
+
+    def command(self, argv, environment=None, stdin=None, cwd=None):
+        """Runs a command to its end; returns what it printed, stderr included."""
+        output = self.folder / "output{}".format(len(list(self.folder.glob("output*"))))
+        process = Process(self, argv, environment or {}, cwd or self.folder, stdin, output)
+        try:
+            status, wall, cpu, peak = process.wait(self.limit)
+        finally:
+            process.kill()
+        if status != 0:
+            raise Failure("{}\n{}".format(describe_exit(status), process.evidence()))
+        self.wall += wall
+        self.cpu += cpu
+        self.peak = max(self.peak, peak)
+        return output.read_bytes().decode(errors="replace")
+
+    def server(self, argv, is_ready, environment=None):
+        """Starts a server; returns when `is_ready()` says that it answers. Its start is not part of `wall`."""
+        process = Process(self, argv, environment or {}, self.folder, None, self.folder / "server.log")
+        self.servers.append(process)
+        deadline = time.monotonic() + self.limit
+        while not is_ready():
+            if process.popen.poll() is not None or time.monotonic() > deadline:
+                raise Failure("the server did not come up\n{}".format(process.evidence()))
+            time.sleep(0.02)
+        self.seen = self.seen or (self.preload != "" and process.saw_library())
+        return process
+
+    def stop(self, process):
+        """Ends a server with SIGTERM; an exit status other than 0 is a failure."""
+        pid = process.pid()
+        if process.popen.poll() is None and pid:
+            os.kill(pid, signal.SIGTERM)
+        status, _, cpu, peak = process.wait(self.limit)
+        if status != 0:
+            raise Failure("server: {}\n{}".format(describe_exit(status), process.evidence()))
+        self.cpu += cpu
+        self.peak = max(self.peak, peak)
+
+    def client(self, argv, stdin=None):
+        """A command of the load, without the preload; returns what it printed."""
+        with open(stdin or os.devnull, "rb") as standard_input:
+            done = subprocess.run(
+                [str(a) for a in argv], env=clean_environment(self.folder), cwd=self.folder, stdin=standard_input,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=self.limit)
+        text = done.stdout.decode(errors="replace")
+        if done.returncode != 0:
+            servers = "".join("\n" + server.evidence() for server in self.servers)
+            raise Failure("client: {}\n  {}\n{}{}".format(
+                describe_exit(done.returncode % 256), " ".join(map(str, argv)), text[:1500], servers))
+        return text
+
+    def timed(self):
+        return Timed(self)
+
+    def execute(self):
+        """The program's whole job; returns the output that must be the same under every allocator."""
+        try:
+            output = self.program.run(self)
+        except subprocess.TimeoutExpired as timeout:
+            servers = "".join("\n" + server.evidence() for server in self.servers)
+            raise Failure("a client was not done after {:g} s: {}{}".format(timeout.timeout, timeout.cmd, servers)) from None
+        finally:
+            for server in self.servers:
+                server.kill()
+        if self.preload and not self.seen:
+            raise Failure("{} never had {} mapped: the preload did not take".format(self.target, self.preload))
+        return output
+
+
+class Timed:
+    """`with run.timed():` adds the time of what is inside to the run's wall time."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def __enter__(self):
+        self.started = time.monotonic()
+
+    def __exit__(self, *_):
+        self.run.wall += time.monotonic() - self.started
+
+
+def prove_binding(program, allocator, folder, limit=60):
+    """Fails unless the dynamic linker binds the program's malloc and free to the allocator's library."""
+    preload = allocator.preload_for(program)
+    if not preload:
+        return
+    folder = pathlib.Path(folder)
+    names = program.process_names()
+    environment = dict(
+        clean_environment(folder), LD_PRELOAD=preload, LD_DEBUG="bindings", LD_DEBUG_OUTPUT=str(folder / "bindings"),
+        LD_BIND_NOW="1", **program.environment)
+    done = subprocess.run(
+        [str(a) for a in program.small_command(folder)], env=environment, cwd=folder, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit)
+    if done.returncode != 0:
+        raise Failure("{} under LD_DEBUG=bindings: {}\n{}".format(
+            program.small_command(folder), describe_exit(done.returncode % 256), done.stdout.decode(errors="replace")[-2000:]))
+    taken, elsewhere = set(), set()
+    pattern = re.compile(r"binding file (\S+) \[\d+\] to (\S+) \[\d+\]: normal symbol `(\w+)'")
+    for report in folder.glob("bindings.*"):
+        bindings = [match.groups() for match in map(pattern.search, report.read_text(errors="replace").splitlines()) if match]
+        if not any(os.path.basename(user) in names for user, _, _ in bindings):
+            continue  # another process: a driver, a shell
+        for user, provider, symbol in bindings:
+            if symbol not in MALLOC_FAMILY:
+                continue
+            if os.path.realpath(provider) == os.path.realpath(preload):
+                if os.path.basename(user) in names:
+                    taken.add(symbol)
+            # A position-dependent program is itself the address of what it imports.
+            elif os.path.basename(provider) not in names:
+                elsewhere.add("{} of {} is {}'s".format(symbol, user, provider))
+        report.unlink()
+    if not {"malloc", "free"} <= taken:
+        raise Failure("malloc and free of {} are not bound to {}".format(program.target(), preload))
+    if elsewhere:
+        raise Failure("not all is bound to {}:\n  {}".format(preload, "\n  ".join(sorted(elsewhere)[:10])))
