@@ -242,7 +242,10 @@ def main():
     for objtree in objtrees:
         label = os.path.basename(objtree) + ":" if len(objtrees) > 1 else ""
         if needs_build and not options.no_build:
-            command = ["make", "--no-print-directory", "-s", "-C", SRCTREE, "O=" + objtree, "-j{}".format(os.cpu_count()), "tests"]
+            # An instrumented folder stays what it is.
+            built_as = ["{}={}".format(key.upper(), value) for key, value in read_list(objtree) or () if key in ("sanitize", "coverage")]
+            command = ["make", "--no-print-directory", "-s", "-C", SRCTREE, "O=" + objtree, "-j{}".format(os.cpu_count()), *built_as,
+                       "tests"]
             if subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
                 print("0 passed, 1 failed, 0 skipped")
                 return 1

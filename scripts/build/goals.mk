@@ -66,8 +66,10 @@ coverage:
 	+$(Q)$(clean-make) -s O=$(abs_objtree)/build/coverage fast_defconfig debug.config
 	+$(Q)$(clean-make) O=$(abs_objtree)/build/coverage COVERAGE=1 tests
 	$(Q)find $(obj)build/coverage -name '*.gcda' -delete
-	$(Q)$(python) $(src)scripts/run_tests.py --objtree $(obj)build/coverage $(COVERAGE_SUITES)
-	$(Q)cd $(abs_srctree) && gcovr --root . --filter 'hz3/' --exclude-throw-branches --fail-under-line 90 $(GCOVR_FLAGS) $(abs_objtree)/build/coverage
+	$(Q)status=0; $(python) $(src)scripts/run_tests.py --no-build --objtree $(abs_objtree)/build/coverage $(COVERAGE_SUITES) || \
+		status=1; \
+	cd $(abs_srctree) && gcovr --root . --filter 'hz3/' --exclude-throw-branches --fail-under-line 90 $(GCOVR_FLAGS) \
+		$(abs_objtree)/build/coverage || status=1; exit $$status
 COVERAGE_SUITES ?= unit preload
 
 # -- cleaning --

@@ -122,7 +122,7 @@ def line_problems(kconf, filename):
         if sym is None or not sym.nodes:
             near = difflib.get_close_matches(name, [sym.name for sym in kconf.unique_defined_syms], 1)
             yield where + "CONFIG_{}={}: unknown symbol{}".format(
-                name, value, ", did you mean CONFIG_{}?".format(near[0]) if near else ""
+                name, value, ", did you mean CONFIG_{}?".format(near[0]) if near else "; `make olddefconfig` drops it"
             )
             continue
         if name in seen:
