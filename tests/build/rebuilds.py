@@ -47,7 +47,7 @@ class Rebuilds(BuildTest):
         self.assertEqual(self.compiled(), [])
 
     def test_symbol_that_all_use(self):
-        self.set_symbol("HZ3_REFILL_BATCH", 32)
+        self.set_symbol("HZ3_REFILL_BATCH", 16)
         self.assertEqual(self.compiled("-j4"), self.all_sources() + ["link"])
 
     def test_older_config_put_back(self):
