@@ -17,10 +17,10 @@ inline void fill_pattern(void* block, size_t bytes, uint64_t seed) {
   const size_t words = bytes / 8;
   for (size_t i = 0; i < words; ++i) {
     const uint64_t word = pattern_word(seed, i);
-    memcpy(at + i * 8, &word, 8);
+    __builtin_memcpy(at + i * 8, &word, 8);
   }
   const uint64_t last = pattern_word(seed, words);
-  memcpy(at + words * 8, &last, bytes % 8);
+  __builtin_memcpy(at + words * 8, &last, bytes % 8);
 }
 
 // Offset of the first word that is wrong, kNoMismatch if all `bytes` are as filled.
@@ -29,7 +29,7 @@ inline size_t find_mismatch(const void* block, size_t bytes, uint64_t seed) {
   const size_t words = bytes / 8;
   for (size_t i = 0; i < words; ++i) {
     const uint64_t word = pattern_word(seed, i);
-    if (memcmp(at + i * 8, &word, 8) != 0) return i * 8;
+    if (__builtin_memcmp(at + i * 8, &word, 8) != 0) return i * 8;
   }
   const uint64_t last = pattern_word(seed, words);
   return memcmp(at + words * 8, &last, bytes % 8) == 0 ? kNoMismatch : words * 8;
