@@ -6,6 +6,7 @@
 namespace hz3 {
 namespace {
 constinit Central centrals[kShards];
+constexpr Slot kSparesUpTo = kFirstSub4k;  // a spare of a larger class holds more memory than it saves time
 }
 
 Central& Central::of(unsigned shard) { return centrals[shard]; }
@@ -85,7 +86,7 @@ Batch Central::take(Slot slot, unsigned want) {
     if (take_from_lists(slot, want, batch)) return batch;
   }
   const ClassInfo& c = class_info(slot);
-  Run* run = PageHeap::allocate(self(), c.run_pages, 1);
+  Run* run = PageHeap::allocate(self(), c.run_pages, 1, static_cast<unsigned>((c.carve * c.size + kPageSize - 1) >> kPageShift));
   if (run == nullptr) {
     LockGuard guard(lock_);  // what came back meanwhile
     take_from_lists(slot, want, batch);
@@ -130,7 +131,7 @@ void Central::put(void* list) {
 Run* Central::retire(Run* run, Run* freed) {
   unlist(run);
   Run*& spare = spare_[run->slot];
-  if (spare == nullptr) {
+  if (spare == nullptr && run->slot <= kSparesUpTo) {
     run->old_spare = false;
     spare = run;
     return freed;
@@ -144,7 +145,7 @@ void Central::release(Run* freed) {
     Run* run = freed;
     freed = run->next;
     run->segment->arena->unlabel(run->start, run->pages);
-    PageHeap::free(run);
+    PageHeap::free(run, static_cast<unsigned>(round_up(size_t{run->carved} * class_bytes(run->slot), kPageSize) >> kPageShift));
   }
 }
 

@@ -19,6 +19,13 @@ constexpr unsigned exact_run_pages(size_t size, size_t target) {
   return static_cast<unsigned>(pages);
 }
 
+// The smallest number of pages, at least `target` bytes long, of which blocks of `size` bytes leave at most a 64th unused.
+constexpr unsigned tight_run_pages(size_t size, size_t target) {
+  size_t pages = target / kPageSize;
+  while (pages * kPageSize % size * 64 > pages * kPageSize) pages++;
+  return static_cast<unsigned>(pages);
+}
+
 template <unsigned N>
 struct ClassList {
   uint32_t size[N];

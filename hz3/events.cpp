@@ -57,7 +57,7 @@ void look_at_clock(ThreadCache* tc) {
 
 void flush_stash_when_due(ThreadCache* tc) {
   if (tc->stash.entries() == 0) return;
-  if (tc->stash.entries() >= remote::kFlushBatch || ++tc->stash_waits >= kStashPatience) {
+  if (tc->stash.due() || ++tc->stash_waits >= kStashPatience) {
     tc->stash_waits = 0;
     tc->stash.stash_flush_all();
   }

@@ -170,7 +170,7 @@ void* allocate(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
   const size_t alignment_pages = alignment > kPageSize ? alignment >> kPageShift : 1;
   if (pages << kPageShift > kSpanMinBytes || alignment_pages + pages > kSegmentPages / 2)
     return allocate_span(shard, bytes, alignment, zero);
-  Run* run = PageHeap::allocate(shard, static_cast<unsigned>(pages), static_cast<unsigned>(alignment_pages));
+  Run* run = PageHeap::allocate(shard, static_cast<unsigned>(pages), static_cast<unsigned>(alignment_pages), static_cast<unsigned>(pages));
   if (run == nullptr) return nullptr;
   *zero = run->zero;
   run->slot = kLargeSlot;
@@ -185,7 +185,7 @@ void free(void* p, Tag) {
   if (run->segment->span != 0) {
     free_span(run);
   } else {
-    PageHeap::free(run);
+    PageHeap::free(run, run->pages);
   }
 }
 

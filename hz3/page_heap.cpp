@@ -10,22 +10,18 @@ constinit PageHeap heaps[kShards];
 // that anything relies on.
 constinit std::atomic<size_t> all_dirty{0};
 
-// A program whose free pages swing by more than the reserve would have them purged and faulted in again for ever. So the
-// reserve grows by what is taken from the kernel again soon after it was purged on the spot, and shrinks with time.
-// Relaxed: heuristics.
-constinit std::atomic<size_t> extra_reserve{0};
-constinit std::atomic<size_t> purged_on_the_spot{0};
+// Pages in runs, and the most of them of late. Relaxed: heuristics.
+constinit std::atomic<size_t> all_used{0};
+constinit std::atomic<size_t> peak_used{0};
 
-void note_refault(size_t pages) {
-  size_t purged = purged_on_the_spot.load(std::memory_order_relaxed);
-  do {
-    if (purged == 0) return;
-    if (pages > purged) pages = purged;
-  } while (!purged_on_the_spot.compare_exchange_weak(purged, purged - pages, std::memory_order_relaxed));
-  extra_reserve.fetch_add(pages, std::memory_order_relaxed);
+void note_used(size_t pages) {
+  const size_t used = all_used.fetch_add(pages, std::memory_order_relaxed) + pages;
+  if (used > peak_used.load(std::memory_order_relaxed)) peak_used.store(used, std::memory_order_relaxed);
 }
 
 constexpr unsigned kDescriptorBatch = kPageSize / sizeof(Run);
+constexpr unsigned kLookDirty = 4;  // segments whose free pages are compared one by one
+constexpr size_t kLeastReservePages = 64 < kPurgeReservePages ? 64 : kPurgeReservePages;
 constexpr unsigned kLook = 8;  // segments of a list that are compared for the fullest
 
 }  // namespace
@@ -33,17 +29,16 @@ constexpr unsigned kLook = 8;  // segments of a list that are compared for the f
 PageHeap& PageHeap::of(unsigned shard) { return heaps[shard]; }
 size_t PageHeap::dirty_pages() { return all_dirty.load(std::memory_order_relaxed); }
 
-void PageHeap::count_purged(size_t pages, bool on_the_spot) {
-  all_dirty.fetch_sub(pages, std::memory_order_relaxed);
-  if (on_the_spot) purged_on_the_spot.fetch_add(pages, std::memory_order_relaxed);
+void PageHeap::count_purged(size_t pages) { all_dirty.fetch_sub(pages, std::memory_order_relaxed); }
+
+size_t PageHeap::reserve_pages() {
+  return clamp(peak_used.load(std::memory_order_relaxed) / 4, kLeastReservePages, kPurgeReservePages);
 }
 
-size_t PageHeap::reserve_pages() { return kPurgeReservePages + extra_reserve.load(std::memory_order_relaxed); }
-
 void PageHeap::relax_reserve() {
-  const size_t extra = extra_reserve.load(std::memory_order_relaxed);
-  if (extra != 0) extra_reserve.fetch_sub((extra + 7) / 8, std::memory_order_relaxed);
-  purged_on_the_spot.store(purged_on_the_spot.load(std::memory_order_relaxed) / 2, std::memory_order_relaxed);
+  const size_t used = all_used.load(std::memory_order_relaxed);
+  const size_t peak = peak_used.load(std::memory_order_relaxed);
+  peak_used.store(peak - peak / 8 > used ? peak - peak / 8 : used, std::memory_order_relaxed);
 }
 
 size_t PageHeap::free_pages() {
@@ -112,10 +107,10 @@ void PageHeap::take_range(Segment* s, unsigned first, unsigned pages) {
     all_dirty.fetch_sub(dirty, std::memory_order_relaxed);
     if (s->dirty_pages == 0) forget_dirty(s);
   }
-  if (dirty != pages) note_refault(pages - dirty);
   s->used.set(first, pages);
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
   free_pages_.fetch_sub(pages, std::memory_order_relaxed);
+  note_used(pages);
   remeasure(s);
 }
 
@@ -135,41 +130,56 @@ void PageHeap::free_range(Segment* s, unsigned first, unsigned pages) {
   s->used.clear(first, pages);
   s->free_pages = static_cast<uint16_t>(s->free_pages + pages);
   free_pages_.fetch_add(pages, std::memory_order_relaxed);
+  all_used.fetch_sub(pages, std::memory_order_relaxed);
   const unsigned extent = s->used.next_set(first + pages) - s->used.clear_before(first);
   if (extent > s->longest) s->longest = static_cast<uint16_t>(extent);
   relist(s);
 }
 
-// The best place for `pages` pages: in the lists whose extents are just long enough first, there the fullest segment, in
-// it the shortest extent; before that, pages that are in memory already.
-Segment* PageHeap::find(unsigned pages, unsigned alignment, unsigned* at) {
+// Finds the best place in a segment: first where most of the `soon` pages that will be written at once are in memory already
+// and fewest of the others, then where the extent is shortest. Returns false when the segment offers nothing better.
+bool PageHeap::look_in(Segment* s, unsigned pages, unsigned alignment, unsigned soon, Place& best) {
   const unsigned need = pages + alignment - 1;  // an extent this long holds an aligned place
-  Segment* best = nullptr;
-  bool best_in_memory = false;
-  for (unsigned list = list_for(need); list < kLists && best == nullptr; list++) {
-    unsigned looked = 0;
-    for (Segment* s = list_[list]; s != nullptr && looked < kLook; s = s->next, looked++) {
-      if (s->longest < need) continue;
-      const bool in_memory = s->dirty_pages >= pages;
-      if (best == nullptr || in_memory > best_in_memory || (in_memory == best_in_memory && s->free_pages < best->free_pages)) {
-        best = s;
-        best_in_memory = in_memory;
+  bool better = false;
+  for (unsigned first = s->used.next_clear(0); first < kSegmentPages;) {
+    const unsigned end = s->used.next_set(first);
+    if (end - first >= need) {
+      unsigned at = s->dirty.next_set(first);
+      if (at > end - need) at = end - need;
+      at = static_cast<unsigned>(round_up(at, alignment));
+      int gain = 0;
+      if (s->dirty_pages != 0)
+        gain = 2 * static_cast<int>(s->dirty.count(at, soon)) - static_cast<int>(s->dirty.count(at + soon, pages - soon));
+      if (gain <= 0) at = static_cast<unsigned>(round_up(first, alignment));
+      if (best.segment == nullptr || gain > best.gain || (gain == best.gain && best.segment == s && end - first < best.length)) {
+        best = Place{s, at, gain, end - first};
+        better = true;
       }
     }
+    first = s->used.next_clear(end);
   }
-  if (best == nullptr) return nullptr;
-  unsigned best_length = 2 * kSegmentPages + 1;
-  for (unsigned first = best->used.next_clear(0); first < kSegmentPages;) {
-    const unsigned end = best->used.next_set(first);
-    // Pages that the kernel would have to provide again count as a longer extent.
-    const unsigned length = end - first + (best->dirty.test(first) ? 0 : kSegmentPages);
-    if (end - first >= need && length < best_length) {
-      best_length = length;
-      *at = static_cast<unsigned>(round_up(first, alignment));
-      if (best_length == need) break;
-    }
-    first = best->used.next_clear(end);
+  return better;
+}
+
+// A place for `pages` pages: in a segment that has pages in memory which no run holds, of those freed into last; else in
+// the fullest of the segments whose longest extent is just long enough.
+PageHeap::Place PageHeap::find(unsigned pages, unsigned alignment, unsigned soon) {
+  const unsigned need = pages + alignment - 1;
+  Place best{};
+  unsigned looked = 0;
+  for (Segment* s = dirty_last_; s != nullptr && looked < kLookDirty; s = s->dirty_prev, looked++) {
+    if (s->longest >= need) look_in(s, pages, alignment, soon, best);
+    if (best.segment != nullptr && best.gain == 2 * static_cast<int>(soon)) return best;
   }
+  if (best.segment != nullptr && best.gain > 0) return best;
+  Segment* fullest = nullptr;
+  for (unsigned list = list_for(need); list < kLists && fullest == nullptr; list++) {
+    looked = 0;
+    for (Segment* s = list_[list]; s != nullptr && looked < kLook; s = s->next, looked++)
+      if (s->longest >= need && (fullest == nullptr || s->free_pages < fullest->free_pages)) fullest = s;
+  }
+  best = Place{};
+  if (fullest != nullptr) look_in(fullest, pages, alignment, soon, best);
   return best;
 }
 
@@ -209,7 +219,6 @@ void PageHeap::return_descriptor(unsigned self, Run* run) {
 Run* PageHeap::carve(Segment* s, unsigned at, unsigned pages) {
   const bool zero = s->touched.count(at, pages) == 0;
   take_range(s, at, pages);
-  s->touched.set(at, pages);
   Run* run = descriptor(s->arena);
   if (run == nullptr) {
     free_range(s, at, pages);
@@ -225,22 +234,21 @@ Run* PageHeap::carve(Segment* s, unsigned at, unsigned pages) {
   return run;
 }
 
-Run* PageHeap::allocate_here(unsigned pages, unsigned alignment) {
-  unsigned at = 0;
-  Segment* s = find(pages, alignment, &at);
-  return s != nullptr ? carve(s, at, pages) : nullptr;
+Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon) {
+  const Place place = find(pages, alignment, soon);
+  return place.segment != nullptr ? carve(place.segment, place.at, pages) : nullptr;
 }
 
-Run* PageHeap::allocate(unsigned self, unsigned pages, unsigned alignment) {
+Run* PageHeap::allocate(unsigned self, unsigned pages, unsigned alignment, unsigned soon) {
   {
     LockGuard guard(heaps[self].lock_);
-    if (Run* run = heaps[self].allocate_here(pages, alignment)) return run;
+    if (Run* run = heaps[self].allocate_here(pages, alignment, soon)) return run;
   }
   // Free pages of other shards: only of one that has many, so that shards do not end up sharing segments page by page.
   for (PageHeap& other : heaps) {
     if (&other == &heaps[self] || other.free_pages_.load(std::memory_order_relaxed) < kSegmentPages / 2 + pages) continue;
     LockGuard guard(other.lock_);
-    if (Run* run = other.allocate_here(pages, alignment)) return run;
+    if (Run* run = other.allocate_here(pages, alignment, soon)) return run;
   }
   Segment* s = arenas.allocate(1);
   if (s == nullptr) {
@@ -255,12 +263,30 @@ Run* PageHeap::allocate(unsigned self, unsigned pages, unsigned alignment) {
   }
   for (PageHeap& other : heaps) {  // the last resort: whatever anybody has
     LockGuard guard(other.lock_);
-    if (Run* run = other.allocate_here(pages, alignment)) return run;
+    if (Run* run = other.allocate_here(pages, alignment, soon)) return run;
   }
   return nullptr;
 }
 
-void PageHeap::free(Run* run) {
+// Free pages from `first` on join the dirty ones as far as they are in memory: the first `written` of them are, of the others
+// those that were before they were allocated.
+size_t PageHeap::soil(Segment* s, unsigned first, unsigned pages, unsigned written) {
+  s->touched.set(first, written);
+  unsigned dirty = 0;
+  for (unsigned at = s->touched.next_set(first); at < first + pages;) {
+    unsigned end = s->touched.next_clear(at);
+    if (end > first + pages) end = first + pages;
+    s->dirty.set(at, end - at);
+    dirty += end - at;
+    at = s->touched.next_set(end);
+  }
+  if (dirty == 0) return dirty_pages();
+  s->dirty_pages = static_cast<uint16_t>(s->dirty_pages + dirty);
+  note_dirty(s);
+  return all_dirty.fetch_add(dirty, std::memory_order_relaxed) + dirty;
+}
+
+void PageHeap::free(Run* run, unsigned written) {
   Segment* s = run->segment;
   const unsigned self = s->heap;
   PageHeap& heap = heaps[self];
@@ -270,10 +296,7 @@ void PageHeap::free(Run* run) {
   {
     LockGuard guard(heap.lock_);
     heap.free_range(s, first, pages);
-    s->dirty.set(first, pages);
-    s->dirty_pages = static_cast<uint16_t>(s->dirty_pages + pages);
-    heap.note_dirty(s);
-    over = all_dirty.fetch_add(pages, std::memory_order_relaxed) + pages > reserve_pages();
+    over = heap.soil(s, first, pages, written) > reserve_pages();
     Run*& spare = heap.spare_[s->arena->number()];
     run->next = spare;
     spare = run;
@@ -290,7 +313,6 @@ bool PageHeap::extend(Run* run, unsigned pages, bool* zero) {
   if (end + more > kSegmentPages || s->used.next_set(end) < end + more) return false;
   *zero = s->touched.count(end, more) == 0;
   heap.take_range(s, end, more);
-  s->touched.set(end, more);
   run->pages = pages;
   return true;
 }
@@ -302,10 +324,7 @@ void PageHeap::shrink(Run* run, unsigned pages) {
   const unsigned first = static_cast<unsigned>((run->start - s->start()) >> kPageShift) + pages;
   const unsigned less = run->pages - pages;
   heap.free_range(s, first, less);
-  s->dirty.set(first, less);
-  s->dirty_pages = static_cast<uint16_t>(s->dirty_pages + less);
-  all_dirty.fetch_add(less, std::memory_order_relaxed);
-  heap.note_dirty(s);
+  heap.soil(s, first, less, less);
   run->pages = pages;
 }
 

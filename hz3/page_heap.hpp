@@ -22,9 +22,9 @@ class PageHeap {
  public:
   // A run of `pages` pages (at most kSegmentPages / 2) aligned to `alignment` pages, neither tagged nor carved: the fields
   // start, segment, pages and zero are set. `self` is this heap's number. nullptr when there is no memory.
-  static Run* allocate(unsigned self, unsigned pages, unsigned alignment);
-  // Takes a run back; its tags must be 0 by now. Any thread.
-  static void free(Run* run);
+  static Run* allocate(unsigned self, unsigned pages, unsigned alignment, unsigned soon);
+  // Takes a run back; its tags must be 0 by now. Its first `written` pages were in use, those behind them never. Any thread.
+  static void free(Run* run, unsigned written);
   // Grows a run in place to `pages` pages; false when its neighbour is in use. The new pages are unlabelled. `zero` tells
   // whether they are.
   static bool extend(Run* run, unsigned pages, bool* zero);
@@ -34,8 +34,9 @@ class PageHeap {
   static void purge_all(uint64_t now_ms, bool everything);
 
   static size_t dirty_pages();
-  // The dirty pages that are kept at present: the reserve, and what adapts on top of it. Called once a tick.
+  // The dirty pages that are kept until they decay: a quarter of what was in use of late, at most the configured reserve.
   static size_t reserve_pages();
+  // Lets the memory of what was in use fade. Called once a tick.
   static void relax_reserve();
   static size_t free_pages();
   Mutex& mutex() { return lock_; }
@@ -49,8 +50,15 @@ class PageHeap {
   static constexpr unsigned kLists = log2_floor(kSegmentPages) + 2;
   static unsigned list_for(unsigned longest) { return longest == 0 ? 0 : 1 + log2_floor(longest); }
 
-  Run* allocate_here(unsigned pages, unsigned alignment);
-  Segment* find(unsigned pages, unsigned alignment, unsigned* at);
+  Run* allocate_here(unsigned pages, unsigned alignment, unsigned soon);
+  struct Place {
+    Segment* segment;
+    unsigned at;
+    int gain;         // pages in memory that will be written soon, less those that would only be held
+    unsigned length;  // of the extent
+  };
+  static bool look_in(Segment* s, unsigned pages, unsigned alignment, unsigned soon, Place& best);
+  Place find(unsigned pages, unsigned alignment, unsigned soon);
   Run* carve(Segment* s, unsigned at, unsigned pages);
   void adopt(Segment* s, unsigned self);
   void free_range(Segment* s, unsigned first, unsigned pages);
@@ -58,12 +66,13 @@ class PageHeap {
   void remeasure(Segment* s);
   void relist(Segment* s);
   void unlist(Segment* s);
+  size_t soil(Segment* s, unsigned first, unsigned pages, unsigned written);
   void note_dirty(Segment* s);
   void forget_dirty(Segment* s);
   void purge(uint64_t now_ms, bool everything);
   static bool over_reserve() { return dirty_pages() > reserve_pages(); }
-  unsigned purge_segment(Segment* s, bool everything, bool on_the_spot);
-  static void count_purged(size_t pages, bool on_the_spot);
+  unsigned purge_segment(Segment* s, bool everything);
+  static void count_purged(size_t pages);
   Run* descriptor(Arena* arena);
 
   Mutex lock_;

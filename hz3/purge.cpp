@@ -20,7 +20,7 @@ void whole_kernel_pages(unsigned* first, unsigned* end) {
 
 // Purges the pages of a segment that have been dirty since the last visit (all dirty ones when `everything`), and marks
 // those that are dirty now. Called with the lock held; unlocks while in the kernel. Returns the number of pages given back.
-unsigned PageHeap::purge_segment(Segment* s, bool everything, bool on_the_spot) {
+unsigned PageHeap::purge_segment(Segment* s, bool everything) {
   PageBits chosen;
   unsigned pages = 0;
   for (unsigned w = 0; w < PageBits::kWords; w++) {
@@ -32,7 +32,7 @@ unsigned PageHeap::purge_segment(Segment* s, bool everything, bool on_the_spot) 
   }
   forget_dirty(s);
   s->dirty_pages = static_cast<uint16_t>(s->dirty_pages - pages);
-  count_purged(pages, on_the_spot);
+  count_purged(pages);
   if (s->dirty_pages != 0) note_dirty(s);
   if (pages == 0) return 0;
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
@@ -71,7 +71,7 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
     if (s == nullptr) return;
     const bool over = over_reserve();
     if (!everything && !over && now_ms - s->dirty_since_ms < kPurgeDecayMs / 2) return;
-    purge_segment(s, everything || over, over && !everything);
+    purge_segment(s, everything || over);
     if (s->free_pages == kSegmentPages && s->dirty_pages == 0) {
       unlist(s);
       segments_--;

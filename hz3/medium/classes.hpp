@@ -1,5 +1,6 @@
-// Size classes of the medium tier: 4096, then 16 to a doubling up to 32768. This tier holds three quarters of the bytes of
-// the app distribution, so its spacing decides the waste: 16 to a doubling wastes 2.2 % here, 8 would waste 4.2 %.
+// Size classes of the medium tier: 4096, then 8 to a doubling up to 16384 and 16 to a doubling up to 32768. This tier holds
+// three quarters of the bytes of the app distribution, most of them above 16384, so that is where the spacing decides the
+// waste; below, fewer classes are worth more: their blocks are reused sooner.
 #pragma once
 
 #include "hz3/class_list.hpp"
@@ -7,13 +8,16 @@
 
 namespace hz3::medium {
 
-inline constexpr unsigned kPerDoubling = 16;
-inline constexpr unsigned kClasses = 1 + 3 * kPerDoubling;
+inline constexpr unsigned kFineMin = 16384;
+inline constexpr unsigned kPerDoubling = 8;
+inline constexpr unsigned kFinePerDoubling = 16;
+inline constexpr unsigned kClasses = 1 + 2 * kPerDoubling + kFinePerDoubling;
 
 constexpr ClassList<kClasses> make_classes() {
   ClassList<kClasses> list{};
   list.size[0] = 4096;
-  append_geometric(list, 1, 4096, kMaxBytes, kPerDoubling);
+  const unsigned at = append_geometric(list, 1, 4096, kFineMin, kPerDoubling);
+  append_geometric(list, at, kFineMin, kMaxBytes, kFinePerDoubling);
   return list;
 }
 inline constexpr ClassList<kClasses> kList = make_classes();

@@ -11,8 +11,9 @@ namespace hz3::remote {
 enum class StashKind { DenseBank, SparseRing };
 inline constexpr StashKind kStashKind = CONFIG_HZ3_REMOTE_SPARSE ? StashKind::SparseRing : StashKind::DenseBank;
 
-// Entries that a thread may hold before an event flush.
+// Entries, and bytes, that a thread may hold before an event flush.
 inline constexpr unsigned kFlushBatch = CONFIG_HZ3_REMOTE_FLUSH_BATCH;
+inline constexpr unsigned kFlushBytes = CONFIG_HZ3_REMOTE_FLUSH_KIB << 10;
 
 #if CONFIG_HZ3_REMOTE_SPARSE
 inline constexpr unsigned kRingSlots = CONFIG_HZ3_REMOTE_RING_SLOTS;

@@ -31,6 +31,7 @@ unsigned DenseBank::flush_row(unsigned dst, unsigned budget) {
 }
 
 void DenseBank::stash_flush_budget(unsigned budget) {
+  bytes_ = 0;
   for (unsigned i = 0; i < kShards && entries_ != 0 && budget != 0; i++) {
     const unsigned done = flush_row(next_dst_, budget);
     entries_ -= done;
@@ -40,7 +41,7 @@ void DenseBank::stash_flush_budget(unsigned budget) {
 }
 
 void DenseBank::abandon() {
-  entries_ = 0;
+  entries_ = bytes_ = 0;
   for (unsigned dst = 0; dst < kShards; dst++) {
     for (unsigned w = 0; w < kOccupiedWords; w++) occupied_[dst][w] = 0;
     for (unsigned slot = 0; slot < kBinPad; slot++) bank_[dst][slot] = nullptr;

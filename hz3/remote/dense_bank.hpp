@@ -17,13 +17,17 @@ class DenseBank {
     set_link(block, cell);
     cell = block;
     occupied_[dst][slot / 64] |= uint64_t{1} << (slot % 64);
-    return ++entries_ >= kFlushBatch;
+    entries_++;
+    bytes_ += static_cast<uint32_t>(class_bytes(slot));
+    return due();
   }
   // Events only: hands at most `budget` blocks to their owners.
   void stash_flush_budget(unsigned budget);
   // Events only: hands over everything.
   void stash_flush_all() { stash_flush_budget(~0u); }
 
+  // Enough blocks, or bytes, wait for a flush to be worth its while.
+  bool due() const { return entries_ >= kFlushBatch || bytes_ >= kFlushBytes; }
   unsigned entries() const { return entries_; }
   // Forgets all entries, in the child of fork().
   void abandon();
@@ -34,6 +38,7 @@ class DenseBank {
   unsigned flush_row(unsigned dst, unsigned budget);
 
   uint32_t entries_;
+  uint32_t bytes_;     // of the blocks in it
   uint32_t next_dst_;  // where the next budget flush begins, so that none starves
   uint64_t occupied_[kShards][kOccupiedWords];
   void* bank_[kShards][kBinPad];

@@ -11,6 +11,7 @@ void SparseRing::stash_flush_budget(unsigned budget) {
   void* last[kShards];
   uint8_t seen[kShards];  // owners in order of appearance
   unsigned owners = 0;
+  bytes_ = 0;
   for (; head_ != tail_ && budget != 0; head_++, budget--) {
     const Entry& e = ring_[head_ % kRingSlots];
     if (first[e.dst] == nullptr) {

@@ -16,16 +16,19 @@ class SparseRing {
   HZ3_ALWAYS_INLINE bool stash_push(unsigned dst, Slot slot, void* block) {
     if (unlikely(tail_ - head_ == kRingSlots)) stash_flush_budget(kRingSlots);
     ring_[tail_++ % kRingSlots] = Entry{block, static_cast<uint16_t>(dst), static_cast<uint16_t>(slot)};
-    return tail_ - head_ >= kFlushAt;
+    bytes_ += static_cast<uint32_t>(class_bytes(slot));
+    return due();
   }
   // Events only: hands at most `budget` blocks, the oldest first, to their owners.
   void stash_flush_budget(unsigned budget);
   // Events only: hands over everything.
   void stash_flush_all() { stash_flush_budget(~0u); }
 
+  // Enough blocks, or bytes, wait for a flush to be worth its while.
+  bool due() const { return tail_ - head_ >= kFlushAt || bytes_ >= kFlushBytes; }
   unsigned entries() const { return tail_ - head_; }
   // Forgets all entries, in the child of fork().
-  void abandon() { head_ = tail_ = 0; }
+  void abandon() { head_ = tail_ = bytes_ = 0; }
 
  private:
   struct Entry {
@@ -37,6 +40,7 @@ class SparseRing {
 
   uint32_t head_;  // the oldest entry; both count up for ever and wrap
   uint32_t tail_;
+  uint32_t bytes_;  // of the blocks in it
   Entry ring_[kRingSlots];
 };
 
