@@ -33,6 +33,7 @@ def parse(arguments):
     parser.add_argument("--program", action="append", metavar="NAME", help="only this one, several times for several: " + " ".join(names))
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="runs of each (default 3)")
     parser.add_argument("--quick", action="store_true", help="small jobs of a second or two, for a check rather than for figures")
+    parser.add_argument("--brief", action="store_true", help="a short table for each program, with differences in percent")
     parser.add_argument("--json", metavar="FILE", help="write all runs to FILE")
     parser.add_argument("--keep", action="store_true", help="keep the folder with inputs and with the outputs of failed runs")
     parser.add_argument("--list", action="store_true", help="list the programs")
@@ -79,6 +80,27 @@ def row(outcome, reference):
     return " ".join([head] + cells)
 
 
+def percent(value, reference):
+    return "{:+.0f} %".format(100 * (value / reference - 1)) if round(100 * (value / reference - 1)) else "same"
+
+
+def brief(program, outcomes):
+    """A short table, as text."""
+    reference = outcomes[0]
+    lines = ["{}: {}".format(program.name, program.about)]
+    if reference.skipped:
+        return "\n".join(lines + ["  skipped: " + reference.skipped, ""])
+    for outcome in outcomes:
+        if outcome.failure:
+            lines.append("  {:<10} failed".format(outcome.allocator.name))
+            continue
+        cells = "{:6.2f} s {:>7}   {:7.1f} MiB {:>7}".format(
+            outcome.wall(), "" if outcome is reference or not reference.runs else percent(outcome.wall(), reference.wall()),
+            outcome.peak() / 1024, "" if outcome is reference or not reference.runs else percent(outcome.peak(), reference.peak()))
+        lines.append("  {:<10} {}".format(outcome.allocator.name, cells).rstrip())
+    return "\n".join(lines + [""])
+
+
 def main():
     options = parse(sys.argv[1:])
     chosen = [program for program in programs.PROGRAMS if not options.program or program.name in options.program]
@@ -89,16 +111,19 @@ def main():
         return 0
     scale = programs.QUICK if options.quick else programs.FULL
     allocators = comparing.allocators_for(options.libraries)
-    print("{} round{} at scale {}, {} cores; medians, in brackets the ratio to glibc".format(
-        options.rounds, "s" if options.rounds > 1 else "", scale, os.cpu_count()))
-    print(HEADER.rstrip())
+    if not options.brief:
+        print("{} round{} at scale {}, {} cores; medians, in brackets the ratio to glibc".format(
+            options.rounds, "s" if options.rounds > 1 else "", scale, os.cpu_count()))
+        print(HEADER.rstrip(), flush=True)
     work = tempfile.mkdtemp(prefix="real-programs-")
     everything = []
     try:
         for program in chosen:
             outcomes = comparing.compare(program, allocators, options.rounds, scale, work, comparing.progress_line)
             everything += outcomes
-            if outcomes[0].skipped:
+            if options.brief:
+                print(brief(program, outcomes))
+            elif outcomes[0].skipped:
                 print("{:<9} skipped: {}".format(program.name, outcomes[0].skipped))
             else:
                 for outcome in outcomes:
