@@ -56,10 +56,10 @@ class Central {
   static void release(Run* freed);
 
   Mutex lock_;
-  Run* list_[kSlots][kFullness];  // [0]: fewest free
+  Run* list_[kSlots][kFullness] = {};  // [0]: fewest free
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
   // runs of a bin that lives around zero would cost more than the blocks.
-  Run* spare_[kSlots];
+  Run* spare_[kSlots] = {};
 };
 
 }  // namespace hz3

@@ -99,7 +99,7 @@ void stats(int fd) {
 int xml(int options, FILE* stream) {
   if (options != 0) {
     errno = EINVAL;
-    return -1;
+    return EINVAL;  // as the C library does, whatever its manual says
   }
   const Heap h = measure();
   fprintf(stream,

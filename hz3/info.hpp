@@ -14,7 +14,7 @@ struct mallinfo mallinfo();
 struct mallinfo2 mallinfo2();
 // A few lines for people, to a file descriptor.
 void stats(int fd);
-// An XML document as of malloc_info(3): 0, or -1 with EINVAL when `options` is not 0.
+// An XML document as of malloc_info(3): 0, or EINVAL when `options` is not 0.
 int xml(int options, FILE* stream);
 
 }  // namespace hz3::info

@@ -16,7 +16,7 @@ struct CachedSpan {
 
 struct alignas(kCacheLine) SpanCache {
   Mutex lock;
-  CachedSpan entry[kCachedSpans];
+  CachedSpan entry[kCachedSpans] = {};
 };
 constinit SpanCache caches[kShards];
 constinit std::atomic<size_t> cached_bytes{0};  // relaxed: a bound that may be overshot by what is in flight

@@ -144,16 +144,18 @@ bool PageHeap::look_in(Segment* s, unsigned pages, unsigned alignment, unsigned 
   for (unsigned first = s->used.next_clear(0); first < kSegmentPages;) {
     const unsigned end = s->used.next_set(first);
     if (end - first >= need) {
-      unsigned at = s->dirty.next_set(first);
-      if (at > end - need) at = end - need;
-      at = static_cast<unsigned>(round_up(at, alignment));
-      int gain = 0;
-      if (s->dirty_pages != 0)
-        gain = 2 * static_cast<int>(s->dirty.count(at, soon)) - static_cast<int>(s->dirty.count(at + soon, pages - soon));
-      if (gain <= 0) at = static_cast<unsigned>(round_up(first, alignment));
-      if (best.segment == nullptr || gain > best.gain || (gain == best.gain && best.segment == s && end - first < best.length)) {
-        best = Place{s, at, gain, end - first};
-        better = true;
+      // Only the two ends of an extent: a run in its middle would leave two pieces.
+      const unsigned low = static_cast<unsigned>(round_up(first, alignment));
+      const unsigned high = (end - pages) / alignment * alignment;
+      for (const unsigned at : {low, high}) {
+        const int gain = s->dirty_pages == 0 ? 0
+                                             : 2 * static_cast<int>(s->dirty.count(at, soon)) -
+                                                   static_cast<int>(s->dirty.count(at + soon, pages - soon));
+        if (best.segment == nullptr || gain > best.gain || (gain == best.gain && best.segment == s && end - first < best.length)) {
+          best = Place{s, at, gain, end - first};
+          better = true;
+        }
+        if (s->dirty_pages == 0) break;
       }
     }
     first = s->used.next_clear(end);

@@ -76,12 +76,12 @@ class PageHeap {
   Run* descriptor(Arena* arena);
 
   Mutex lock_;
-  Segment* list_[kLists];
-  Segment* dirty_first_;
-  Segment* dirty_last_;
-  Run* spare_[kArenasMax];  // unused run descriptors, by arena
-  size_t segments_;
-  std::atomic<size_t> free_pages_;  // relaxed: a hint for those who look for pages to share, and statistics
+  Segment* list_[kLists] = {};
+  Segment* dirty_first_ = nullptr;
+  Segment* dirty_last_ = nullptr;
+  Run* spare_[kArenasMax] = {};  // unused run descriptors, by arena
+  size_t segments_ = 0;
+  std::atomic<size_t> free_pages_{0};  // relaxed: a hint for those who look for pages to share, and statistics
 };
 
 }  // namespace hz3
