@@ -7,7 +7,6 @@
 
 #include "hz3/large.hpp"
 #include "hz3/message.hpp"
-#include "hz3/remote/inbox.hpp"
 
 namespace hz3::api {
 namespace {
@@ -44,20 +43,13 @@ void* fail(int error) {
   return nullptr;
 }
 
-void* large_aligned(size_t alignment, size_t bytes, bool* zero) {
-  ThreadCache* tc = own_cache_slow();
-  if (tc != nullptr) slow_call_event(tc);
-  return large::allocate(tc != nullptr ? tc->shard : 0, bytes, alignment, zero);
-}
-
 // Alignment is a power of two.
 void* allocate_aligned(size_t alignment, size_t bytes) {
   if (alignment <= kQuantum) return malloc_hot(bytes);
   if (bytes > PTRDIFF_MAX || alignment > PTRDIFF_MAX - bytes) return fail(ENOMEM);
   if (const Slot slot = slot_of_aligned(bytes, alignment)) return malloc_hot(class_bytes(slot));
   bool zero = false;
-  void* p = large_aligned(alignment, bytes != 0 ? bytes : 1, &zero);
-  return p != nullptr ? p : fail(ENOMEM);
+  return alloc_large(alignment, bytes != 0 ? bytes : 1, &zero);
 }
 
 }  // namespace
@@ -67,9 +59,8 @@ void* calloc(size_t count, size_t bytes) {
   if (__builtin_mul_overflow(count, bytes, &total)) return fail(ENOMEM);
   bool zero = false;
   if (unlikely(total > kMaxTierBytes)) {
-    if (total > PTRDIFF_MAX) return fail(ENOMEM);
-    void* p = large_aligned(1, total, &zero);
-    if (p == nullptr) return fail(ENOMEM);
+    void* p = alloc_large(1, total, &zero);
+    if (p == nullptr) return nullptr;
     return zero ? p : memset(p, 0, total);
   }
   ThreadCache* tc = tls_cache;
@@ -147,13 +138,8 @@ size_t usable_size(void* p) {
 }
 
 int trim() {
-  if (ThreadCache* tc = tls_cache; !is_static_cache(tc)) flush_cache(tc);
-  for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
-  for (unsigned i = 0; i < kShards; i++) Central::of(i).release_all_spares();
-  const size_t before = PageHeap::dirty_pages() + large::cached_span_bytes();
-  large::purge_spans(os::now_ms(), true);
-  PageHeap::purge_all(os::now_ms(), true);
-  return before != 0;
+  ThreadCache* tc = tls_cache;
+  return reclaim(is_static_cache(tc) ? nullptr : tc);
 }
 
 }  // namespace hz3::api

@@ -51,13 +51,16 @@ bool Arena::reserve(size_t bytes, size_t least) {
     const size_t pages = segments * kSegmentPages;
     const size_t sizes[] = {round_up(pages * sizeof(Tag), kMetaStep), round_up(pages * sizeof(uint32_t), kMetaStep),
                             round_up(segments * sizeof(Segment), kMetaStep), round_up(pages * sizeof(Run), kMetaStep),
-                            round_up(round_up(segments, 64) / 8, kMetaStep)};
-    MetaRegion* regions[] = {&tag_region_, &id_region_, &segment_region_, &run_region_, &bits_region_};
+                            round_up(round_up(segments, 64) / 8, kMetaStep), round_up(round_up(segments, 64) / 8, kMetaStep)};
+    MetaRegion* regions[] = {&tag_region_, &id_region_, &segment_region_, &run_region_, &free_region_, &raw_region_};
     size_t metadata = 0;
     for (size_t s : sizes) metadata += s;
-    char* p = static_cast<char*>(os::calls.reserve(metadata + bytes + kSegmentBytes));
+    const size_t all = metadata + bytes + kSegmentBytes;
+    char* p = static_cast<char*>(os::calls.reserve(all));
     if (p == nullptr) continue;
-    for (unsigned i = 0; i < 5; i++) {
+    reservation_ = p;
+    reservation_bytes_ = all;
+    for (unsigned i = 0; i < 6; i++) {
       regions[i]->place(p, sizes[i]);
       p += sizes[i];
     }
@@ -67,7 +70,8 @@ bool Arena::reserve(size_t bytes, size_t least) {
     run_ids_ = at<uint32_t>(id_region_);
     segments_ = at<Segment>(segment_region_);
     runs_ = at<Run>(run_region_);
-    free_bits_ = at<uint64_t>(bits_region_);
+    free_bits_ = at<uint64_t>(free_region_);
+    raw_bits_ = at<uint64_t>(raw_region_);
     return true;
   }
   return false;
@@ -77,7 +81,8 @@ bool Arena::reserve(size_t bytes, size_t least) {
 bool Arena::grow(uint32_t segments) {
   const size_t pages = size_t{segments} * kSegmentPages;
   if (!tag_region_.ensure(pages * sizeof(Tag)) || !id_region_.ensure(pages * sizeof(uint32_t)) ||
-      !segment_region_.ensure(segments * sizeof(Segment)) || !bits_region_.ensure(round_up(segments, 64) / 8))
+      !segment_region_.ensure(segments * sizeof(Segment)) || !free_region_.ensure(round_up(segments, 64) / 8) ||
+      !raw_region_.ensure(round_up(segments, 64) / 8))
     return false;
   size_t usable = tag_region_.usable() / sizeof(Tag);
   if (usable > size_t{segments_max_} * kSegmentPages) usable = size_t{segments_max_} * kSegmentPages;
@@ -129,7 +134,13 @@ Segment* Arena::take_freed(uint32_t count, uint32_t alignment) {
     }
     if (++length < count) continue;
     const uint32_t first = i + 1 - count;
-    for (uint32_t k = first; k <= i; k++) mark_taken(k);
+    bool raw = false;
+    for (uint32_t k = first; k <= i; k++) raw = raw || ((raw_bits_[k / 64] >> (k % 64)) & 1);
+    if (raw && !os::calls.commit(segment_start(first), size_t{count} << kSegmentShift)) return nullptr;
+    for (uint32_t k = first; k <= i; k++) {
+      mark_taken(k);
+      raw_bits_[k / 64] &= ~(uint64_t{1} << (k % 64));
+    }
     free_segments_ -= count;
     return prepare(first, count);
   }
@@ -141,9 +152,60 @@ void ArenaSet::publish_hot_pages() {
   __atomic_store_n(&hot_map.pages, arena_[0].committed_pages_.load(std::memory_order_relaxed), __ATOMIC_RELEASE);
 }
 
-bool ArenaSet::add_arena(uint32_t least_segments) {
-  const unsigned n = count_.load(std::memory_order_relaxed);  // written under lock_ alone
-  if (n == kArenasMax) return false;
+// Makes all free segments unusable, so that they are charged to nobody.
+bool Arena::decommit_free() {
+  bool any = false;
+  for (uint32_t i = 0; i < segments_used_; i++) {
+    uint64_t& raw = raw_bits_[i / 64];
+    const uint64_t bit = uint64_t{1} << (i % 64);
+    if (!is_free(i) || (raw & bit) != 0) continue;
+    if (!os::calls.decommit(segment_start(i), kSegmentBytes)) continue;
+    for (unsigned w = 0; w < PageBits::kWords; w++) segments_[i].touched.word(w) = 0;
+    raw |= bit;
+    any = true;
+  }
+  return any;
+}
+
+void Arena::unmap() {
+  os::calls.release(reservation_, reservation_bytes_);
+  reservation_ = nullptr;
+  base_ = 0;
+  segments_max_ = segments_used_ = free_segments_ = runs_used_ = 0;
+}
+
+bool ArenaSet::decommit_free() {
+  LockGuard guard(lock_);
+  bool any = false;
+  for (unsigned i = 0; i < count_.load(std::memory_order_relaxed); i++)
+    if (arena_[i].decommit_free()) any = true;
+  return any;
+}
+
+uint64_t ArenaSet::retire_empty() {
+  LockGuard guard(lock_);
+  uint64_t retired = 0;
+  for (unsigned i = 1; i < count_.load(std::memory_order_relaxed); i++) {
+    Arena& a = arena_[i];
+    if (a.reservation_ == nullptr || a.segments_in_use() != 0) continue;
+    a.committed_pages_.store(0, std::memory_order_release);  // release: pairs with the acquire in contains()
+    a.segments_max_ = a.segments_used_ = a.free_segments_ = 0;
+    retired |= uint64_t{1} << i;
+  }
+  return retired;
+}
+
+void ArenaSet::unmap(uint64_t retired) {
+  LockGuard guard(lock_);
+  for (unsigned i = 1; i < kArenasMax; i++)
+    if ((retired >> i) & 1) arena_[i].unmap();
+}
+
+// A new arena for at least so many segments; nullptr when there is no address space.
+Arena* ArenaSet::add_arena(uint32_t least_segments) {
+  unsigned n = 0;
+  while (n < kArenasMax && arena_[n].reservation_ != nullptr) n++;
+  if (n == kArenasMax) return nullptr;
   Arena& a = arena_[n];
   // A program with a limit on its address space needs most of it for itself.
   const size_t limit = os::address_space_limit();
@@ -153,11 +215,11 @@ bool ArenaSet::add_arena(uint32_t least_segments) {
   size_t need = kLeastArena;
   while (need < least) need *= 2;
   if (bytes < need) bytes = need;
-  if (!a.reserve(bytes, least > kLeastArena ? need : kSegmentBytes * 4) && !a.reserve(least, least)) return false;
+  if (!a.reserve(bytes, least > kLeastArena ? need : kSegmentBytes * 4) && !a.reserve(least, least)) return nullptr;
   a.number_ = n;
   // release: pairs with the acquire in find_slow()
-  count_.store(n + 1, std::memory_order_release);
-  return true;
+  if (n >= count_.load(std::memory_order_relaxed)) count_.store(n + 1, std::memory_order_release);
+  return &a;
 }
 
 Segment* ArenaSet::allocate(uint32_t count, uint32_t alignment) {
@@ -174,10 +236,10 @@ Segment* ArenaSet::allocate(uint32_t count, uint32_t alignment) {
       }
       if (s != nullptr) return s;
     }
-    if (!add_arena(count + alignment - 1)) return nullptr;
+    Arena* fresh = add_arena(count + alignment - 1);
+    if (fresh == nullptr) return nullptr;
     // A new arena whose memory the kernel refuses ends the search: the next round would only reserve another.
-    Arena& fresh = arena_[n];
-    if (n != 0) return fresh.take_fresh(count, alignment);
+    if (fresh != &arena_[0]) return fresh->take_fresh(count, alignment);
   }
 }
 

@@ -3,7 +3,8 @@
 //
 // One reservation holds, in this order: tags, run ids, segment descriptors, run descriptors, a bitmap of free segments (all
 // made usable as far as segments are in use), then the segments. The first arena is what the hot path knows; others are
-// added when it is full or had to be small, and only slow paths find their pages.
+// added when it is full or had to be small, and only slow paths find their pages. Arenas but the first are given back when
+// memory is short and they are empty.
 //
 // Owner: the process. Arena::lock guards segment allocation; tags, run ids and descriptors are written by whoever owns the
 // run. `committed_pages` only grows: release in grow(), and readers get the pointer they look up from the program, which
@@ -82,6 +83,8 @@ class Arena {
   Segment* take_fresh(uint32_t count, uint32_t alignment);
   Segment* take_freed(uint32_t count, uint32_t alignment);
   Segment* prepare(uint32_t first, uint32_t count);
+  bool decommit_free();
+  void unmap();
   bool is_free(uint32_t i) const { return (free_bits_[i / 64] >> (i % 64)) & 1; }
   void mark_free(uint32_t i) { free_bits_[i / 64] |= uint64_t{1} << (i % 64); }
   void mark_taken(uint32_t i) { free_bits_[i / 64] &= ~(uint64_t{1} << (i % 64)); }
@@ -93,7 +96,10 @@ class Arena {
   Segment* segments_ = nullptr;
   Run* runs_ = nullptr;
   uint64_t* free_bits_ = nullptr;
-  MetaRegion tag_region_{}, id_region_{}, segment_region_{}, run_region_{}, bits_region_{};
+  uint64_t* raw_bits_ = nullptr;  // of the free segments, those that are reserved but not usable
+  char* reservation_ = nullptr;
+  size_t reservation_bytes_ = 0;
+  MetaRegion tag_region_{}, id_region_{}, segment_region_{}, run_region_{}, free_region_{}, raw_region_{};
   uint32_t segments_max_ = 0;
   uint32_t segments_used_ = 0;  // segments below this index were taken at least once
   uint32_t free_segments_ = 0;  // of those, free again
@@ -115,6 +121,12 @@ class ArenaSet {
   Segment* allocate(uint32_t count, uint32_t alignment = 1);
   // Takes back `count` segments that hold nothing.
   void release(Segment* first, uint32_t count);
+  // When the kernel refuses memory: gives the commit charge of free segments back. True when there was any.
+  bool decommit_free();
+  // Then arenas without a segment in use, but never the first: retire() takes them out of use and returns their numbers as a
+  // bit set, unmap() gives the addresses back once nobody keeps descriptors of theirs.
+  uint64_t retire_empty();
+  void unmap(uint64_t retired);
   // Extends a span of `count` segments by `more`, when those behind it are free. False when they are not.
   bool extend(Segment* first, uint32_t count, uint32_t more);
   // Up to `n` run descriptors, linked by `next`, for a segment of `arena`. nullptr when the kernel refuses memory.
@@ -125,7 +137,7 @@ class ArenaSet {
 
  private:
   HZ3_SLOW Arena* find_slow(const void* p);
-  bool add_arena(uint32_t least_segments);
+  Arena* add_arena(uint32_t least_segments);
   void publish_hot_pages();
 
   Mutex lock_;

@@ -45,6 +45,7 @@ inline constexpr size_t kSpanMinBytes = size_t{CONFIG_HZ3_SPAN_MIN_KIB} << 10;
 static_assert(kShards >= 1 && kShards <= 254, "dst + 1 must fit in 8 bits beside the value 0 and the mark of no owner");
 static_assert(is_power_of_two(kBinPad), "bank[dst][bin] is a shift and an add");
 static_assert(is_power_of_two(kSegmentBytes));
+static_assert(kArenasMax <= 64, "arenas in a bit set");
 static_assert(kSpanMinBytes <= kSegmentBytes / 2, "a large block of page runs must fit in a segment with room to spare");
 
 }  // namespace hz3

@@ -122,6 +122,27 @@ void flush_cache(ThreadCache* tc) {
     if (tc->head[slot] != nullptr) empty_bin(tc, slot);
 }
 
+bool reclaim(ThreadCache* tc) {
+  if (tc != nullptr) flush_cache(tc);
+  for (unsigned i = 0; i < kShards; i++) {
+    remote::drain_to_central(i);
+    Central::of(i).release_all_spares();
+  }
+  const bool any = PageHeap::dirty_pages() + large::cached_span_bytes() != 0;
+  large::purge_spans(os::now_ms(), true);
+  PageHeap::purge_all(os::now_ms(), true);
+  return any;
+}
+
+void reclaim_for_retry(ThreadCache* tc) {
+  reclaim(tc);
+  arenas.decommit_free();
+  if (const uint64_t retired = arenas.retire_empty()) {
+    PageHeap::forget_descriptors(retired);
+    arenas.unmap(retired);
+  }
+}
+
 void free_uncached(void* block, Tag tag) {
   set_link(block, nullptr);
   Central::of(tag_shard(tag)).put(block);

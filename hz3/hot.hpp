@@ -22,6 +22,8 @@ namespace hz3 {
 void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero);
 // A block above the tiers. ENOMEM and nullptr without memory or above PTRDIFF_MAX.
 HZ3_SLOW void* large_slow(size_t bytes);
+// The same for an alignment (a power of two) and any size; `zero` tells whether the block is zero.
+void* alloc_large(size_t alignment, size_t bytes, bool* zero);
 // A block that some other shard may own, or none at all. `mismatch` is the low half of its tag xor tc->key.
 [[gnu::noinline]] void free_remote(void* p, uint64_t mismatch, ThreadCache* tc);
 // Whatever the hot path does not know: nullptr, large blocks, other arenas, foreign pointers, threads without a cache.

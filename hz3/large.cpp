@@ -102,12 +102,7 @@ void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) 
   const uint32_t alignment_segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
   Segment* first = alignment_segments == 1 ? take_cached(shard, count, bytes) : nullptr;
   if (first == nullptr) first = arenas.allocate(count, alignment_segments);
-  if (first == nullptr) {
-    purge_spans(os::now_ms(), true);
-    PageHeap::purge_all(os::now_ms(), true);
-    first = arenas.allocate(count, alignment_segments);
-    if (first == nullptr) return nullptr;
-  }
+  if (first == nullptr) return nullptr;
   Run* run = PageHeap::take_descriptor(shard, first->arena);
   if (run == nullptr) {
     release_span(first, count);

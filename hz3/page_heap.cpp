@@ -205,6 +205,14 @@ Run* PageHeap::descriptor(Arena* arena) {
   return run;
 }
 
+void PageHeap::forget_descriptors(uint64_t retired) {
+  for (PageHeap& h : heaps) {
+    LockGuard guard(h.lock_);
+    for (unsigned i = 0; i < kArenasMax; i++)
+      if ((retired >> i) & 1) h.spare_[i] = nullptr;
+  }
+}
+
 Run* PageHeap::take_descriptor(unsigned self, Arena* arena) {
   LockGuard guard(heaps[self].lock_);
   return heaps[self].descriptor(arena);
@@ -253,10 +261,6 @@ Run* PageHeap::allocate(unsigned self, unsigned pages, unsigned alignment, unsig
     if (Run* run = other.allocate_here(pages, alignment, soon)) return run;
   }
   Segment* s = arenas.allocate(1);
-  if (s == nullptr) {
-    purge_all(os::now_ms(), true);
-    s = arenas.allocate(1);
-  }
   PageHeap& heap = heaps[self];
   if (s != nullptr) {
     LockGuard guard(heap.lock_);

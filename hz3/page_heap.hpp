@@ -42,6 +42,8 @@ class PageHeap {
   Mutex& mutex() { return lock_; }
   static PageHeap& of(unsigned shard);
   // A run descriptor for a span, which no heap lists.
+  // Forgets the unused run descriptors of the arenas in the bit set, which are about to be unmapped.
+  static void forget_descriptors(uint64_t arenas);
   static Run* take_descriptor(unsigned self, Arena* arena);
   static void return_descriptor(unsigned self, Run* run);
 

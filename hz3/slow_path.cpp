@@ -11,7 +11,11 @@ namespace {
 
 // A block for a thread that has no cache and shall not get one.
 void* alloc_uncached(Slot slot, bool* zero) {
-  const Batch batch = Central::of(0).take(slot, 1);
+  Batch batch = Central::of(0).take(slot, 1);
+  if (batch.head == nullptr) {
+    reclaim_for_retry(nullptr);
+    batch = Central::of(0).take(slot, 1);
+  }
   *zero = batch.zero;
   if (batch.head == nullptr) errno = ENOMEM;
   return batch.head;
@@ -45,10 +49,14 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
     const unsigned twice = tc->limit[slot] * 2u;
     tc->limit[slot] = twice < c.limit_most ? static_cast<uint16_t>(twice) : c.limit_most;
   }
-  const Batch batch = Central::of(tc->shard).take(slot, c.refill);
+  Batch batch = Central::of(tc->shard).take(slot, c.refill);
   if (unlikely(batch.head == nullptr)) {
-    errno = ENOMEM;
-    return nullptr;
+    reclaim_for_retry(tc);
+    batch = Central::of(tc->shard).take(slot, c.refill);
+    if (batch.head == nullptr) {
+      errno = ENOMEM;
+      return nullptr;
+    }
   }
   *zero = batch.zero;
   tc->head[slot] = link_of(batch.head);
@@ -61,17 +69,25 @@ void* alloc_slow(size_t bytes) {
   return alloc_slow_zero(tls_cache, slot_of(bytes), &zero);
 }
 
-void* large_slow(size_t bytes) {
-  if (bytes > PTRDIFF_MAX) {
-    errno = ENOMEM;
-    return nullptr;
+void* alloc_large(size_t alignment, size_t bytes, bool* zero) {
+  void* p = nullptr;
+  if (bytes <= PTRDIFF_MAX) {
+    ThreadCache* tc = own_cache_slow();
+    if (tc != nullptr) slow_call_event(tc);
+    const unsigned shard = tc != nullptr ? tc->shard : 0;
+    p = large::allocate(shard, bytes, alignment, zero);
+    if (unlikely(p == nullptr)) {
+      reclaim_for_retry(tc);
+      p = large::allocate(shard, bytes, alignment, zero);
+    }
   }
-  ThreadCache* tc = own_cache_slow();
-  if (tc != nullptr) slow_call_event(tc);
-  bool zero = false;
-  void* p = large::allocate(tc != nullptr ? tc->shard : 0, bytes, 1, &zero);
   if (p == nullptr) errno = ENOMEM;
   return p;
+}
+
+void* large_slow(size_t bytes) {
+  bool zero = false;
+  return alloc_large(1, bytes, &zero);
 }
 
 void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) {

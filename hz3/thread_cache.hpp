@@ -65,6 +65,12 @@ HZ3_SLOW void free_uncached(void* block, Tag tag);
 // Purges what has been free for long and serves inboxes that nobody reads, when the time has come. Any thread.
 void tick(uint64_t now_ms);
 
+// Gives back everything that is free: the cache `tc` (when not nullptr), inboxes, spare runs, cached spans, free pages. True
+// when free pages or spans were given back. Any thread.
+bool reclaim(ThreadCache* tc);
+// Before a call fails for want of memory: reclaims, and gives up commit charge and address space that nobody uses.
+HZ3_SLOW void reclaim_for_retry(ThreadCache* tc);
+
 class ThreadRegistry {
  public:
   // A cache attached to the shard with the fewest threads. nullptr without memory.
