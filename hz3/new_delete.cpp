@@ -1,45 +1,64 @@
 // operator new and delete in all their forms. The library does not depend on libstdc++: what it needs of it, the handler
 // and the exception, is referenced weakly and is there whenever the program uses C++.
+//
+// This object alone is compiled with exceptions, because a nothrow form has to swallow what a new handler throws. The C++
+// run time that the compiler then refers to is made weak by the directive below: where nobody can throw, it is never called.
 #include <new>
 
 #include "hz3/api.hpp"
 #include "hz3/message.hpp"
 
-namespace std {
-[[gnu::weak]] new_handler get_new_handler() noexcept;
-[[gnu::weak, noreturn]] void __throw_bad_alloc();
-}  // namespace std
+__asm__(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak _Unwind_Resume");
+
+extern "C" {
+// std::get_new_handler() and std::__throw_bad_alloc() under their symbols, so that weak declarations do not disagree with
+// those of <new>.
+[[gnu::weak]] std::new_handler hz3_get_new_handler() noexcept __asm__("_ZSt15get_new_handlerv");
+[[gnu::weak, noreturn]] void hz3_throw_bad_alloc() __asm__("_ZSt17__throw_bad_allocv");
+}
 
 namespace hz3 {
 namespace {
 
-// 0 asks for no alignment. Calls the new handler until it has helped, is gone, or throws.
-HZ3_SLOW void* new_slow(size_t bytes, size_t alignment, bool nothrow) {
-  for (;;) {
-    std::new_handler handler = std::get_new_handler != nullptr ? std::get_new_handler() : nullptr;
-    if (handler == nullptr) break;
+// 0 asks for no alignment.
+void* allocate(size_t bytes, size_t alignment) { return alignment == 0 ? malloc_hot(bytes) : api::memalign(alignment, bytes); }
+
+// Calls the new handler until it has helped; nullptr when there is none. The handler may throw.
+HZ3_SLOW void* ask_handler(size_t bytes, size_t alignment) {
+  while (std::new_handler handler = hz3_get_new_handler != nullptr ? hz3_get_new_handler() : nullptr) {
     handler();
-    void* p = alignment == 0 ? malloc_hot(bytes) : api::memalign(alignment, bytes);
-    if (p != nullptr) return p;
+    if (void* p = allocate(bytes, alignment)) return p;
   }
-  if (nothrow) return nullptr;
-  if (std::__throw_bad_alloc != nullptr) std::__throw_bad_alloc();
+  return nullptr;
+}
+
+HZ3_SLOW void* new_slow(size_t bytes, size_t alignment) {
+  if (void* p = ask_handler(bytes, alignment)) return p;
+  if (hz3_throw_bad_alloc != nullptr) hz3_throw_bad_alloc();
   die("operator new", nullptr, "out of memory, and no C++ library to throw bad_alloc with");
+}
+
+HZ3_SLOW void* new_nothrow_slow(size_t bytes, size_t alignment) noexcept {
+  try {
+    return ask_handler(bytes, alignment);
+  } catch (...) {
+    return nullptr;
+  }
 }
 
 HZ3_ALWAYS_INLINE void* new_hot(size_t bytes) {
   void* p = malloc_hot(bytes);
-  return likely(p != nullptr) ? p : new_slow(bytes, 0, false);
+  return likely(p != nullptr) ? p : new_slow(bytes, 0);
 }
 
 void* new_nothrow(size_t bytes, size_t alignment) noexcept {
-  void* p = alignment == 0 ? malloc_hot(bytes) : api::memalign(alignment, bytes);
-  return p != nullptr ? p : new_slow(bytes, alignment, true);
+  void* p = allocate(bytes, alignment);
+  return p != nullptr ? p : new_nothrow_slow(bytes, alignment);
 }
 
 void* new_aligned(size_t bytes, std::align_val_t alignment) {
-  void* p = api::memalign(static_cast<size_t>(alignment), bytes);
-  return p != nullptr ? p : new_slow(bytes, static_cast<size_t>(alignment), false);
+  void* p = allocate(bytes, static_cast<size_t>(alignment));
+  return p != nullptr ? p : new_slow(bytes, static_cast<size_t>(alignment));
 }
 
 }  // namespace
