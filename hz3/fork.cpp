@@ -13,7 +13,8 @@ namespace {
 // Every lock of the library in the order in which fork takes them, and whether it had to.
 constexpr unsigned kLocks = 2 + 3 * kShards;
 constinit bool taken[kLocks] = {};
-constinit Mutex fork_lock;  // one fork at a time: guards `taken`
+constinit Mutex fork_lock;  // one fork at a time: guards `taken` and `nested`
+constinit unsigned nested = 0;  // forks by signal handlers that interrupted this one: they find every lock as it should be
 
 Mutex& lock_at(unsigned i) {
   if (i == 0) return thread_registry.mutex();
@@ -35,6 +36,10 @@ void unlock_all() {
 }  // namespace
 
 void prepare() {
+  if (fork_lock.held_by_me()) {
+    nested++;
+    return;
+  }
   fork_lock.lock();
   bool interrupted = false;
   for (unsigned i = 0; i < kLocks; i++) interrupted = interrupted || lock_at(i).held_by_me();
@@ -47,9 +52,19 @@ void prepare() {
   }
 }
 
-void parent() { unlock_all(); }
+void parent() {
+  if (nested != 0) {
+    nested--;
+    return;
+  }
+  unlock_all();
+}
 
 void child() {
+  if (nested != 0) {
+    nested--;
+    return;
+  }
   ThreadCache* mine = tls_cache;
   thread_registry.keep_only(is_static_cache(mine) ? nullptr : mine);
   for (unsigned i = 0; i < kShards; i++) remote::Inbox::of(i).abandon();

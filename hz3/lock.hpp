@@ -1,7 +1,10 @@
 // A mutex on a futex word. Zero-initialised = unlocked, so it works before any constructor has run and needs no destructor.
-// It knows its owner, because fork() may be called from a signal handler that interrupted the holder.
 //
-// Protocol: state_ 0 free, 1 held, 2 held with sleepers. lock(): 0 -> 1 (acquire) pairs with unlock()'s exchange to 0 (release).
+// The word names the owner from the very instruction that acquires it: fork() may be called from a signal handler that
+// interrupted a thread anywhere, and has to know which locks that thread holds.
+//
+// Protocol: state_ is 0 when free, else the owner's identity << 1, plus 1 when somebody may sleep. lock(): 0 -> identity
+// (acquire) pairs with unlock()'s exchange to 0 (release).
 #pragma once
 
 #include <atomic>
@@ -11,8 +14,9 @@
 
 namespace hz3 {
 
-// An address that only this thread has; used as its identity.
-inline const void* this_thread_identity() { return __builtin_thread_pointer(); }
+// A number that only this thread has, from 1. Given out at first use; a child of fork() keeps its parent thread's.
+HZ3_HIDDEN extern thread_local constinit uint32_t thread_identity;
+HZ3_SLOW uint32_t make_thread_identity();
 
 class Mutex {
  public:
@@ -21,35 +25,31 @@ class Mutex {
   Mutex& operator=(const Mutex&) = delete;
 
   void lock() {
+    uint32_t me = thread_identity;
+    if (unlikely(me == 0)) me = make_thread_identity();
     uint32_t expected = 0;
     // acquire: pairs with the release in unlock()
-    if (!state_.compare_exchange_strong(expected, 1, std::memory_order_acquire, std::memory_order_relaxed)) lock_slow();
-    owner_.store(this_thread_identity(), std::memory_order_relaxed);  // read by held_by_me() of the same thread alone
-  }
-
-  bool try_lock() {
-    uint32_t expected = 0;
-    // acquire: pairs with the release in unlock()
-    if (!state_.compare_exchange_strong(expected, 1, std::memory_order_acquire, std::memory_order_relaxed)) return false;
-    owner_.store(this_thread_identity(), std::memory_order_relaxed);
-    return true;
+    if (!state_.compare_exchange_strong(expected, me << 1, std::memory_order_acquire, std::memory_order_relaxed)) lock_slow(me);
   }
 
   void unlock() {
-    owner_.store(nullptr, std::memory_order_relaxed);
     // release: pairs with the acquire in lock()
-    if (state_.exchange(0, std::memory_order_release) == 2) unlock_slow();
+    if ((state_.exchange(0, std::memory_order_release) & kSleepers) != 0) unlock_slow();
   }
 
   // True only when the calling thread holds the lock. A thread sees its own stores, so relaxed is enough.
-  bool held_by_me() const { return owner_.load(std::memory_order_relaxed) == this_thread_identity(); }
+  bool held_by_me() const {
+    const uint32_t me = thread_identity;
+    return me != 0 && state_.load(std::memory_order_relaxed) >> 1 == me;
+  }
 
  private:
-  HZ3_SLOW void lock_slow();
+  static constexpr uint32_t kSleepers = 1;
+
+  HZ3_SLOW void lock_slow(uint32_t me);
   HZ3_SLOW void unlock_slow();
 
   std::atomic<uint32_t> state_{0};
-  std::atomic<const void*> owner_{nullptr};
 };
 
 class LockGuard {
