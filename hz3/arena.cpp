@@ -49,7 +49,7 @@ bool Arena::reserve(size_t bytes, size_t least) {
   for (; bytes >= least; bytes /= 2) {
     const size_t segments = bytes >> kSegmentShift;
     const size_t pages = segments * kSegmentPages;
-    const size_t sizes[] = {round_up(pages * sizeof(Tag), kMetaStep), round_up(pages * sizeof(uint32_t), kMetaStep),
+    const size_t sizes[] = {round_up(pages * sizeof(Tag), kMetaStep),        round_up(pages * sizeof(uint32_t), kMetaStep),
                             round_up(segments * sizeof(Segment), kMetaStep), round_up(pages * sizeof(Run), kMetaStep),
                             round_up(round_up(segments, 64) / 8, kMetaStep), round_up(round_up(segments, 64) / 8, kMetaStep)};
     MetaRegion* regions[] = {&tag_region_, &id_region_, &segment_region_, &run_region_, &free_region_, &raw_region_};

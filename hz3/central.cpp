@@ -7,7 +7,7 @@ namespace hz3 {
 namespace {
 constinit Central centrals[kShards];
 constexpr Slot kSparesUpTo = kFirstSub4k;  // a spare of a larger class holds more memory than it saves time
-}
+}  // namespace
 
 Central& Central::of(unsigned shard) { return centrals[shard]; }
 unsigned Central::self() const { return static_cast<unsigned>(this - centrals); }
@@ -86,7 +86,8 @@ Batch Central::take(Slot slot, unsigned want) {
     if (take_from_lists(slot, want, batch)) return batch;
   }
   const ClassInfo& c = class_info(slot);
-  Run* run = PageHeap::allocate(self(), c.run_pages, 1, static_cast<unsigned>((c.carve * c.size + kPageSize - 1) >> kPageShift));
+  Run* run =
+      PageHeap::allocate(self(), c.run_pages, 1, static_cast<unsigned>((c.carve * c.size + kPageSize - 1) >> kPageShift));
   if (run == nullptr) {
     LockGuard guard(lock_);  // what came back meanwhile
     take_from_lists(slot, want, batch);

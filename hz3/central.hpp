@@ -2,7 +2,8 @@
 //
 // Owner: the shard. Everything is guarded by the shard's lock (one per shard); page heap calls happen outside it.
 // A run is on the list of its fullness while it has something to give, on none while it has not, and leaves the shard when
-// its last block comes back, or a tick later when it is the bin's spare. Refills take from the fullest run first, so that sparse ones empty.
+// its last block comes back, or a tick later when it is the bin's spare. Refills take from the fullest run first, so that
+// sparse ones empty.
 #pragma once
 
 #include "hz3/lock.hpp"

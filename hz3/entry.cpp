@@ -1,7 +1,7 @@
 // The C entry points of the shared library. Each is one call; what they do is in hz3/hot.hpp and hz3/api.hpp.
+#include <malloc.h>
 #include <cerrno>
 #include <cstdio>
-#include <malloc.h>
 
 #include "hz3/api.hpp"
 #include "hz3/info.hpp"
@@ -29,9 +29,7 @@ HZ3_EXPORT void* reallocarray(void* p, size_t count, size_t bytes) {
 
 HZ3_EXPORT void* memalign(size_t alignment, size_t bytes) { return api::memalign(alignment, bytes); }
 HZ3_EXPORT void* aligned_alloc(size_t alignment, size_t bytes) { return api::aligned_alloc(alignment, bytes); }
-HZ3_EXPORT int posix_memalign(void** out, size_t alignment, size_t bytes) {
-  return api::posix_memalign(out, alignment, bytes);
-}
+HZ3_EXPORT int posix_memalign(void** out, size_t alignment, size_t bytes) { return api::posix_memalign(out, alignment, bytes); }
 HZ3_EXPORT void* valloc(size_t bytes) { return api::valloc(bytes); }
 HZ3_EXPORT void* pvalloc(size_t bytes) { return api::pvalloc(bytes); }
 HZ3_EXPORT size_t malloc_usable_size(void* p) { return api::usable_size(p); }

@@ -7,7 +7,7 @@
 namespace hz3 {
 namespace {
 
-constexpr unsigned kClockEvery = 16;   // slow calls between two looks at the clock
+constexpr unsigned kClockEvery = 16;    // slow calls between two looks at the clock
 constexpr unsigned kStashPatience = 8;  // slow calls after which even a small stash is flushed
 constexpr uint64_t kTickMs = kPurgeDecayMs / 4 > 10 ? kPurgeDecayMs / 4 : 10;
 

@@ -13,7 +13,7 @@ namespace {
 // Every lock of the library in the order in which fork takes them, and whether it had to.
 constexpr unsigned kLocks = 2 + 3 * kShards;
 constinit bool taken[kLocks] = {};
-constinit Mutex fork_lock;  // one fork at a time: guards `taken` and `nested`
+constinit Mutex fork_lock;      // one fork at a time: guards `taken` and `nested`
 constinit unsigned nested = 0;  // forks by signal handlers that interrupted this one: they find every lock as it should be
 
 Mutex& lock_at(unsigned i) {

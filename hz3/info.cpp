@@ -12,10 +12,10 @@ namespace hz3::info {
 namespace {
 
 struct Heap {
-  size_t segment_bytes;   // address space in use
+  size_t segment_bytes;    // address space in use
   size_t free_page_bytes;  // of them, in no run
-  size_t dirty_bytes;     // of those, not yet given back to the kernel
-  size_t run_free_bytes;  // free blocks in central
+  size_t dirty_bytes;      // of those, not yet given back to the kernel
+  size_t run_free_bytes;   // free blocks in central
   size_t span_cache_bytes;
   size_t runs;
   size_t caches;
@@ -90,7 +90,12 @@ struct mallinfo mallinfo() {
 void stats(int fd) {
   const Heap h = measure();
   Line().text("hz3: in use ").number(used_bytes(h)).text(" bytes of ").number(h.segment_bytes).text(" in segments").print(fd);
-  Line().text("hz3: free pages ").number(h.free_page_bytes).text(" bytes, of them not yet given back ").number(h.dirty_bytes).print(fd);
+  Line()
+      .text("hz3: free pages ")
+      .number(h.free_page_bytes)
+      .text(" bytes, of them not yet given back ")
+      .number(h.dirty_bytes)
+      .print(fd);
   Line().text("hz3: free blocks ").number(h.run_free_bytes).text(" bytes in ").number(h.runs).text(" runs").print(fd);
   Line().text("hz3: cached spans ").number(h.span_cache_bytes).text(" bytes").print(fd);
   Line().text("hz3: ").number(kShards).text(" shards, ").number(h.caches).text(" thread caches made").print(fd);

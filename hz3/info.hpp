@@ -2,8 +2,8 @@
 // Blocks that sit in other threads' caches count as in use.
 #pragma once
 
-#include <cstdio>
 #include <malloc.h>
+#include <cstdio>
 
 namespace hz3::info {
 

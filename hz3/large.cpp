@@ -4,13 +4,13 @@
 namespace hz3::large {
 namespace {
 
-constexpr unsigned kCachedSpans = 8;  // per shard
+constexpr unsigned kCachedSpans = 8;                                    // per shard
 constexpr size_t kCacheBytes = (kPurgeReservePages << kPageShift) / 2;  // over all shards
 
 struct CachedSpan {
   Segment* first;
-  uint32_t count;     // segments
-  size_t resident;    // bytes from the start that may be in memory
+  uint32_t count;   // segments
+  size_t resident;  // bytes from the start that may be in memory
   uint64_t since_ms;
 };
 
@@ -165,7 +165,8 @@ void* allocate(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
   const size_t alignment_pages = alignment > kPageSize ? alignment >> kPageShift : 1;
   if (pages << kPageShift > kSpanMinBytes || alignment_pages + pages > kSegmentPages / 2)
     return allocate_span(shard, bytes, alignment, zero);
-  Run* run = PageHeap::allocate(shard, static_cast<unsigned>(pages), static_cast<unsigned>(alignment_pages), static_cast<unsigned>(pages));
+  Run* run = PageHeap::allocate(shard, static_cast<unsigned>(pages), static_cast<unsigned>(alignment_pages),
+                                static_cast<unsigned>(pages));
   if (run == nullptr) return nullptr;
   *zero = run->zero;
   run->slot = kLargeSlot;

@@ -1,10 +1,10 @@
 // See hz3/message.hpp.
 #include "hz3/message.hpp"
 
+#include <unistd.h>
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
-#include <unistd.h>
 
 namespace hz3 {
 

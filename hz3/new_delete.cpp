@@ -72,8 +72,12 @@ HZ3_EXPORT void* operator new(size_t n, const std::nothrow_t&) noexcept { return
 HZ3_EXPORT void* operator new[](size_t n, const std::nothrow_t&) noexcept { return new_nothrow(n, 0); }
 HZ3_EXPORT void* operator new(size_t n, std::align_val_t a) { return new_aligned(n, a); }
 HZ3_EXPORT void* operator new[](size_t n, std::align_val_t a) { return new_aligned(n, a); }
-HZ3_EXPORT void* operator new(size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return new_nothrow(n, static_cast<size_t>(a)); }
-HZ3_EXPORT void* operator new[](size_t n, std::align_val_t a, const std::nothrow_t&) noexcept { return new_nothrow(n, static_cast<size_t>(a)); }
+HZ3_EXPORT void* operator new(size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return new_nothrow(n, static_cast<size_t>(a));
+}
+HZ3_EXPORT void* operator new[](size_t n, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return new_nothrow(n, static_cast<size_t>(a));
+}
 
 HZ3_EXPORT void operator delete(void* p) noexcept { return free_hot(p); }
 HZ3_EXPORT void operator delete[](void* p) noexcept { return free_hot(p); }

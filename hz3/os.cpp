@@ -1,14 +1,14 @@
 // The kernel's side of hz3/os.hpp: raw system calls that leave errno alone.
 #include "hz3/os.hpp"
 
-#include <cerrno>
-#include <ctime>
 #include <linux/futex.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <cerrno>
+#include <ctime>
 
 #ifndef MADV_COLD
 #define MADV_COLD 20
@@ -61,12 +61,24 @@ bool advise(void* p, size_t bytes, Advice advice) {
   ErrnoGuard guard;
   int value = MADV_DONTNEED;
   switch (advice) {
-    case Advice::DontNeed: value = MADV_DONTNEED; break;
-    case Advice::Free: value = MADV_FREE; break;
-    case Advice::Cold: value = MADV_COLD; break;
-    case Advice::HugePage: value = MADV_HUGEPAGE; break;
-    case Advice::NoHugePage: value = MADV_NOHUGEPAGE; break;
-    case Advice::DontDump: value = MADV_DONTDUMP; break;
+    case Advice::DontNeed:
+      value = MADV_DONTNEED;
+      break;
+    case Advice::Free:
+      value = MADV_FREE;
+      break;
+    case Advice::Cold:
+      value = MADV_COLD;
+      break;
+    case Advice::HugePage:
+      value = MADV_HUGEPAGE;
+      break;
+    case Advice::NoHugePage:
+      value = MADV_NOHUGEPAGE;
+      break;
+    case Advice::DontDump:
+      value = MADV_DONTDUMP;
+      break;
   }
   return syscall(SYS_madvise, p, bytes, value) == 0;
 }

@@ -151,7 +151,8 @@ bool PageHeap::look_in(Segment* s, unsigned pages, unsigned alignment, unsigned 
         const int gain = s->dirty_pages == 0 ? 0
                                              : 2 * static_cast<int>(s->dirty.count(at, soon)) -
                                                    static_cast<int>(s->dirty.count(at + soon, pages - soon));
-        if (best.segment == nullptr || gain > best.gain || (gain == best.gain && best.segment == s && end - first < best.length)) {
+        if (best.segment == nullptr || gain > best.gain ||
+            (gain == best.gain && best.segment == s && end - first < best.length)) {
           best = Place{s, at, gain, end - first};
           better = true;
         }

@@ -14,8 +14,8 @@ struct Segment;
 // A run: consecutive pages cut into blocks of one class, or one large block. One cache line.
 // Guarded by the lock of the shard that owns it (`shard`); a large block's run belongs to whoever holds the block.
 struct alignas(kCacheLine) Run {
-  void* free;         // blocks that came back, linked through their first word
-  Run* next;          // in the bin's list of runs with something to give, or in a list of spare descriptors
+  void* free;  // blocks that came back, linked through their first word
+  Run* next;   // in the bin's list of runs with something to give, or in a list of spare descriptors
   Run* prev;
   char* start;
   Segment* segment;
@@ -48,13 +48,13 @@ struct Segment {
   Segment* dirty_prev;
   Arena* arena;
   uint64_t dirty_since_ms;
-  uint32_t index;       // within the arena
-  uint32_t span;        // segments of the span that starts here; 0 otherwise
+  uint32_t index;  // within the arena
+  uint32_t span;   // segments of the span that starts here; 0 otherwise
   uint16_t free_pages;
-  uint16_t longest;     // length of the longest free extent
+  uint16_t longest;  // length of the longest free extent
   uint16_t dirty_pages;
-  uint8_t heap;         // which shard's page heap
-  uint8_t list;         // which list of that heap; kNoList when on none
+  uint8_t heap;  // which shard's page heap
+  uint8_t list;  // which list of that heap; kNoList when on none
   bool on_dirty_list;
 
   static constexpr uint8_t kNoList = 255;

@@ -1,8 +1,8 @@
 // Life and attachment of thread caches; see hz3/thread_cache.hpp.
 #include "hz3/thread_cache.hpp"
 
-#include <climits>
 #include <pthread.h>
+#include <climits>
 
 #include "hz3/message.hpp"
 

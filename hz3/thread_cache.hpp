@@ -24,18 +24,18 @@ inline constexpr int32_t kRoomUnit = 256;
 inline constexpr int32_t kRoomLeak = 1;
 
 struct alignas(2 * kCacheLine) ThreadCache {
-  void* head[kSlots];           // [slot]: most recently freed first; [0] is not used
-  int32_t room[kSlots];         // blocks that still fit into the bin, times kRoomUnit, less the leak
-  uint16_t limit[kSlots];       // blocks that the bin may hold; adapts between limit_first and limit_most of the class
-  bool overflowed[kSlots];      // since the limit last grew
-  uint64_t key = kNoShardKey;   // local_key(shard): what a tag is compared with
+  void* head[kSlots];          // [slot]: most recently freed first; [0] is not used
+  int32_t room[kSlots];        // blocks that still fit into the bin, times kRoomUnit, less the leak
+  uint16_t limit[kSlots];      // blocks that the bin may hold; adapts between limit_first and limit_most of the class
+  bool overflowed[kSlots];     // since the limit last grew
+  uint64_t key = kNoShardKey;  // local_key(shard): what a tag is compared with
   uint32_t shard;
-  uint32_t slow_calls;          // drives the clock reads of the slow path
-  uint32_t stash_waits;         // slow calls since the stash was last flushed
+  uint32_t slow_calls;   // drives the clock reads of the slow path
+  uint32_t stash_waits;  // slow calls since the stash was last flushed
   uint64_t last_trim_ms;
-  int32_t seen_room[kSlots];    // at the last trim: a bin whose room has not changed since is idle
-  ThreadCache* next;            // in the list of all caches that ever were
-  ThreadCache* next_free;       // in the list of those without a thread
+  int32_t seen_room[kSlots];  // at the last trim: a bin whose room has not changed since is idle
+  ThreadCache* next;          // in the list of all caches that ever were
+  ThreadCache* next_free;     // in the list of those without a thread
   bool in_use;
   uint8_t destructor_rounds;
   remote::RemoteStash stash;

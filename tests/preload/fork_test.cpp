@@ -173,52 +173,59 @@ TEST(Fork, memory_of_a_forking_process_stays_bounded) {
   }));
 }
 
+// What deadlocks here does so at once.
+const ChildOptions kHandlerOptions{.timeout_seconds = 25};
+
 TEST(ForkInSignalHandler, of_one_thread_that_allocates) {
-  EXPECT_CLEAN(run_in_child([] {
-    install_handler();
-    const itimerval every_millisecond{{0, 1000}, {0, 1000}};
-    CHILD_REQUIRE(setitimer(ITIMER_PROF, &every_millisecond, nullptr) == 0);
-    std::atomic<bool> stop{false};
-    Thread stopper([&] {
-      sigset_t all;
-      sigfillset(&all);
-      pthread_sigmask(SIG_SETMASK, &all, nullptr);
-      while (handler_forks.load() < 200) sleep_milliseconds(1);
-      stop = true;
-    });
-    churn(stop);
-    const itimerval off{};
-    setitimer(ITIMER_PROF, &off, nullptr);
-    stopper.join();
-    return handler_failures.load();
-  }));
+  EXPECT_CLEAN(run_in_child(
+      [] {
+        install_handler();
+        const itimerval every_millisecond{{0, 1000}, {0, 1000}};
+        CHILD_REQUIRE(setitimer(ITIMER_PROF, &every_millisecond, nullptr) == 0);
+        std::atomic<bool> stop{false};
+        Thread stopper([&] {
+          sigset_t all;
+          sigfillset(&all);
+          pthread_sigmask(SIG_SETMASK, &all, nullptr);
+          while (handler_forks.load() < 200) sleep_milliseconds(1);
+          stop = true;
+        });
+        churn(stop);
+        const itimerval off{};
+        setitimer(ITIMER_PROF, &off, nullptr);
+        stopper.join();
+        return handler_failures.load();
+      },
+      kHandlerOptions));
 }
 
 TEST(ForkInSignalHandler, of_several_busy_threads) {
   SKIP_WITHOUT_LIBRARY("deadlocks when the handler interrupts an arena's lock");
-  EXPECT_CLEAN(run_in_child([] {
-    install_handler();
-    std::atomic<bool> stop{false};
-    std::vector<pthread_t> handles(3);
-    std::atomic<size_t> ready{0};
-    std::vector<Thread> workers;
-    for (size_t i = 0; i < handles.size(); ++i) {
-      workers.emplace_back([&, i] {
-        handles[i] = pthread_self();
-        ready.fetch_add(1);
-        churn(stop);
-      });
-    }
-    while (ready.load() < handles.size()) sched_yield();
-    for (int i = 0; i < 300; ++i) {
-      const int before = handler_forks.load();
-      pthread_kill(handles[static_cast<size_t>(i) % handles.size()], SIGUSR1);
-      while (handler_forks.load() == before) sched_yield();
-    }
-    stop = true;
-    for (Thread& worker : workers) worker.join();
-    return handler_failures.load();
-  }));
+  EXPECT_CLEAN(run_in_child(
+      [] {
+        install_handler();
+        std::atomic<bool> stop{false};
+        std::vector<pthread_t> handles(3);
+        std::atomic<size_t> ready{0};
+        std::vector<Thread> workers;
+        for (size_t i = 0; i < handles.size(); ++i) {
+          workers.emplace_back([&, i] {
+            handles[i] = pthread_self();
+            ready.fetch_add(1);
+            churn(stop);
+          });
+        }
+        while (ready.load() < handles.size()) sched_yield();
+        for (int i = 0; i < 300; ++i) {
+          const int before = handler_forks.load();
+          pthread_kill(handles[static_cast<size_t>(i) % handles.size()], SIGUSR1);
+          while (handler_forks.load() == before) sched_yield();
+        }
+        stop = true;
+        for (Thread& worker : workers) worker.join();
+        return handler_failures.load();
+      },
+      kHandlerOptions));
 }
 
 TEST(Exec, vfork_and_exec_under_load) {

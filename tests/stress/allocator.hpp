@@ -13,11 +13,15 @@
 
 #if defined(HZ3_WHITEBOX)
 #include "hz3/api.hpp"
+#include "hz3/fork.hpp"
 #endif
 
 namespace stress {
 
 #if defined(HZ3_WHITEBOX)
+
+// Draws the atfork handlers out of the archive, where nothing else names them.
+[[gnu::used]] inline void (*const keep_fork_handlers)() = hz3::fork::prepare;
 
 inline void* do_malloc(size_t size) { return hz3::malloc_hot(size); }
 inline void do_free(void* block) { hz3::free_hot(block); }

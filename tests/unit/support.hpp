@@ -1,0 +1,153 @@
+// What the white-box tests share: refusals by the kernel on demand, threads that have a shard of their own, and the question
+// whether everything that was taken has come back. GoogleTest runs on the C library's malloc, so hz3's heap holds nothing but
+// what a test took from it.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "hz3/api.hpp"
+#include "hz3/large.hpp"
+#include "hz3/remote/inbox.hpp"
+
+namespace hz3::test {
+
+enum class Call : unsigned { Reserve, Commit, Decommit, Release, Advise, Move, Count };
+
+// Stands between hz3 and the kernel while it lives: counts the calls and refuses those that it is told to. One at a time.
+class Kernel {
+ public:
+  Kernel() : real_(os::calls) {
+    EXPECT_EQ(current, nullptr);
+    current = this;
+    os::calls = {reserve, commit, decommit, release, advise, move};
+  }
+  ~Kernel() {
+    os::calls = real_;
+    current = nullptr;
+  }
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+
+  // Refuses calls of this kind from the nth from now on (0: the next), `times` of them.
+  void refuse(Call call, unsigned nth = 0, unsigned times = ~0u) {
+    State& s = state(call);
+    s.first = s.seen + nth;
+    s.times = times;
+  }
+  void allow() {
+    for (State& s : states_) s.times = 0;
+  }
+  unsigned calls(Call call) { return state(call).seen; }
+  unsigned refused(Call call) { return state(call).refused; }
+  // A refused move leaves its target unmapped, as mremap(2) of kernels before 6.17 does.
+  bool refused_move_unmaps = false;
+
+ private:
+  struct State {
+    std::atomic<unsigned> seen{0}, first{0}, times{0}, refused{0};
+  };
+  State& state(Call call) { return states_[static_cast<unsigned>(call)]; }
+  bool refuses(Call call) {
+    State& s = state(call);
+    const unsigned n = s.seen++;
+    if (s.times == 0 || n < s.first) return false;
+    if (s.times != ~0u) s.times--;
+    s.refused++;
+    return true;
+  }
+  static void* reserve(size_t bytes) { return current->refuses(Call::Reserve) ? nullptr : current->real_.reserve(bytes); }
+  static bool commit(void* p, size_t bytes) { return !current->refuses(Call::Commit) && current->real_.commit(p, bytes); }
+  static bool decommit(void* p, size_t bytes) { return !current->refuses(Call::Decommit) && current->real_.decommit(p, bytes); }
+  static void release(void* p, size_t bytes) {
+    if (!current->refuses(Call::Release)) current->real_.release(p, bytes);
+  }
+  static bool advise(void* p, size_t bytes, os::Advice advice) {
+    return !current->refuses(Call::Advise) && current->real_.advise(p, bytes, advice);
+  }
+  static bool move(void* from, void* to, size_t bytes) {
+    if (!current->refuses(Call::Move)) return current->real_.move(from, to, bytes);
+    if (current->refused_move_unmaps) current->real_.release(to, bytes);
+    return false;
+  }
+
+  inline static Kernel* current = nullptr;
+  os::Calls real_;
+  std::array<State, static_cast<size_t>(Call::Count)> states_;
+};
+
+// Runs `f` in a thread of its own to its end, destructors of thread-specific data included.
+template <typename F>
+void in_thread(F f) {
+  std::thread thread(f);
+  thread.join();
+}
+
+// The calling thread's cache.
+inline ThreadCache* my_cache() {
+  free_hot(malloc_hot(16));
+  return tls_cache;
+}
+
+inline unsigned bin_length(const ThreadCache* tc, Slot slot) {
+  unsigned n = 0;
+  for (void* b = tc->head[slot]; b != nullptr; b = link_of(b)) n++;
+  return n;
+}
+
+inline unsigned list_length(const void* list) {
+  unsigned n = 0;
+  for (; list != nullptr; list = link_of(list)) n++;
+  return n;
+}
+
+// A time that is later than any that was asked for before, by far more than the decay time: for ticks without waiting.
+inline uint64_t later() {
+  static std::atomic<uint64_t> step{0};
+  return os::now_ms() + (step += 10) * 1000000;
+}
+
+inline void check_all() {
+  for (unsigned i = 0; i < kShards; i++) Central::of(i).check();
+}
+
+// After everything was freed and all other threads have ended, nothing is in use once the heap is trimmed: a block that was
+// lost anywhere would hold its run, the run its segment.
+#define EXPECT_NOTHING_LOST()                       \
+  do {                                              \
+    hz3::test::check_all();                         \
+    hz3::api::trim();                               \
+    hz3::test::check_all();                         \
+    EXPECT_EQ(hz3::PageHeap::dirty_pages(), 0u);    \
+    EXPECT_EQ(hz3::large::cached_span_bytes(), 0u); \
+    EXPECT_EQ(hz3::arenas.bytes_in_use(), 0u);      \
+  } while (0)
+
+// xorshift64*
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed * 2654435761u + 88172645463325252u) {}
+  uint64_t operator()() {
+    state_ ^= state_ >> 12, state_ ^= state_ << 25, state_ ^= state_ >> 27;
+    return state_ * 2685821657736338717u;
+  }
+  uint64_t below(uint64_t n) { return (*this)() % n; }
+
+ private:
+  uint64_t state_;
+};
+
+inline bool all_bytes(const void* p, size_t n, unsigned char value) {
+  const unsigned char* c = static_cast<const unsigned char*>(p);
+  for (size_t i = 0; i < n; i++)
+    if (c[i] != value) return false;
+  return true;
+}
+
+}  // namespace hz3::test
