@@ -80,8 +80,8 @@ void run_alive_at_once(size_t count, int rounds) {
     EXPECT_EQ(wrong.load(), 0u);
     at_end = resident_bytes();
   }
-  // 24 blocks of up to 5000 bytes and one of 40000: about 55 KiB live a thread, with the
-  // stack's touched pages 70. What the allocator keeps for each thread comes on top.
+  // 23 blocks of up to 5000 bytes and one of 40000: about 55 KiB live a thread, with the stack's touched pages 70. What the
+  // allocator keeps for each thread comes on top.
   EXPECT_LT(with_threads, before + count * 224 * kKiB);
   EXPECT_LT(tick_until_resident_below(before + 24 * kMiB), before + 32 * kMiB) << "at the end: " << at_end;
 }
