@@ -133,6 +133,7 @@ void PageHeap::free_range(Segment* s, unsigned first, unsigned pages) {
   all_used.fetch_sub(pages, std::memory_order_relaxed);
   const unsigned extent = s->used.next_set(first + pages) - s->used.clear_before(first);
   if (extent > s->longest) s->longest = static_cast<uint16_t>(extent);
+  if (s->free_pages == kSegmentPages) note_dirty(s);  // a clean one has to be seen by the purge, too, to go back to the arena
   relist(s);
 }
 
