@@ -11,6 +11,7 @@ constinit ArenaSet arenas;
 namespace {
 
 constexpr size_t kMetaStep = 64 << 10;     // metadata becomes usable in steps of this many bytes: the largest kernel page
+constexpr uint32_t kCommitAhead = 32;      // segments
 constexpr size_t kLeastArena = 64u << 20;  // below this an arena is not worth its bookkeeping
 
 template <typename T>
@@ -103,6 +104,21 @@ Segment* Arena::prepare(uint32_t first, uint32_t count) {
   return &segments_[first];
 }
 
+// Makes the segments below `end` usable, and some more: each such call locks the whole address space in the kernel, page
+// faults of other threads included, so there are to be few of them.
+bool Arena::commit_to(uint32_t end) {
+  if (end <= segments_usable_) return true;
+  char* from = segment_start(segments_usable_);
+  uint32_t upto = end + (end / 8 < kCommitAhead ? end / 8 : kCommitAhead);
+  if (upto > segments_max_) upto = segments_max_;
+  if (!os::calls.commit(from, size_t{upto - segments_usable_} << kSegmentShift)) {
+    upto = end;
+    if (!os::calls.commit(from, size_t{upto - segments_usable_} << kSegmentShift)) return false;
+  }
+  segments_usable_ = upto;
+  return true;
+}
+
 // Segments that were never used. Those skipped for alignment become free ones.
 Segment* Arena::take_fresh(uint32_t count, uint32_t alignment) {
   const uint64_t number = base_ >> kSegmentShift;
@@ -110,7 +126,7 @@ Segment* Arena::take_fresh(uint32_t count, uint32_t alignment) {
   if (first + count > segments_max_) return nullptr;
   const uint32_t begin = segments_used_;
   const uint32_t end = static_cast<uint32_t>(first + count);
-  if (!grow(end) || !os::calls.commit(segment_start(begin), size_t{end - begin} << kSegmentShift)) return nullptr;
+  if (!grow(end) || !commit_to(end)) return nullptr;
   for (uint32_t i = begin; i < first; i++) mark_free(i);
   prepare(begin, static_cast<uint32_t>(first) - begin);
   free_segments_ += static_cast<uint32_t>(first) - begin;
@@ -164,6 +180,11 @@ bool Arena::decommit_free() {
     raw |= bit;
     any = true;
   }
+  const size_t ahead = size_t{segments_usable_ - segments_used_} << kSegmentShift;
+  if (ahead != 0 && os::calls.decommit(segment_start(segments_used_), ahead)) {
+    segments_usable_ = segments_used_;
+    any = true;
+  }
   return any;
 }
 
@@ -171,7 +192,7 @@ void Arena::unmap() {
   os::calls.release(reservation_, reservation_bytes_);
   reservation_ = nullptr;
   base_ = 0;
-  segments_max_ = segments_used_ = free_segments_ = runs_used_ = 0;
+  segments_max_ = segments_used_ = segments_usable_ = free_segments_ = runs_used_ = 0;
 }
 
 bool ArenaSet::decommit_free() {
@@ -189,7 +210,7 @@ uint64_t ArenaSet::retire_empty() {
     Arena& a = arena_[i];
     if (a.reservation_ == nullptr || a.segments_in_use() != 0) continue;
     a.committed_pages_.store(0, std::memory_order_release);  // release: pairs with the acquire in contains()
-    a.segments_max_ = a.segments_used_ = a.free_segments_ = 0;
+    a.segments_max_ = a.segments_used_ = a.segments_usable_ = a.free_segments_ = 0;
     retired |= uint64_t{1} << i;
   }
   return retired;

@@ -80,6 +80,7 @@ class Arena {
   friend class ArenaSet;
   bool reserve(size_t bytes, size_t least);
   bool grow(uint32_t segments);
+  bool commit_to(uint32_t end);
   Segment* take_fresh(uint32_t count, uint32_t alignment);
   Segment* take_freed(uint32_t count, uint32_t alignment);
   Segment* prepare(uint32_t first, uint32_t count);
@@ -102,6 +103,7 @@ class Arena {
   MetaRegion tag_region_{}, id_region_{}, segment_region_{}, run_region_{}, free_region_{}, raw_region_{};
   uint32_t segments_max_ = 0;
   uint32_t segments_used_ = 0;  // segments below this index were taken at least once
+  uint32_t segments_usable_ = 0;  // those below this index were made usable
   uint32_t free_segments_ = 0;  // of those, free again
   uint32_t runs_used_ = 0;
   unsigned number_ = 0;

@@ -22,7 +22,11 @@ void Central::unlist(Run* run) {
 // Puts a run on the list that its number of available blocks asks for.
 void Central::relist(Run* run) {
   const unsigned available = run->available();
-  const unsigned want = available == 0 ? Run::kNoList : (available * kFullness - 1) / run->capacity;
+  static_assert(kFullness == 4);
+  const unsigned capacity = run->capacity;
+  const unsigned want = available == 0 ? Run::kNoList
+                                       : static_cast<unsigned>(available * 4 > capacity) + (available * 4 > capacity * 2) +
+                                             (available * 4 > capacity * 3);
   if (want == run->list) return;
   unlist(run);
   if (want == Run::kNoList) return;
@@ -48,6 +52,7 @@ void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
     batch.head = first;
     batch.count += n;
     batch.zero = false;
+    count_returned(run->slot, -static_cast<int>(n));
   } else if (batch.count == 0) {
     unsigned n = run->capacity - run->carved;
     if (n > c.carve) n = c.carve;
@@ -63,36 +68,36 @@ void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
   relist(run);
 }
 
-bool Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
+void Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
   constexpr unsigned kRunsPerRefill = 4;  // the shard is locked: a refill is kept short
   for (unsigned visited = 0; visited < kRunsPerRefill && batch.count < want; visited++) {
     Run* run = nullptr;
     for (unsigned f = 0; f < kFullness && run == nullptr; f++) run = list_[slot][f];
     if (run == nullptr) {
       run = spare_[slot];
+      if (run == nullptr) break;
       spare_[slot] = nullptr;
+      count_returned(slot, run->free_count);
     }
-    if (run == nullptr) break;
     if (batch.count != 0 && run->free_count == 0) break;  // carving is for those who would get nothing; a spare never ends here
     take_from_run(run, want, batch);
   }
-  return batch.count != 0;
 }
 
 Batch Central::take(Slot slot, unsigned want) {
   Batch batch{nullptr, 0, false};
-  {
-    LockGuard guard(lock_);
-    if (take_from_lists(slot, want, batch)) return batch;
-  }
+  LockGuard guard(lock_);
+  take_from_lists(slot, want, batch);
+  return batch;
+}
+
+Batch Central::take_or_make(Slot slot, unsigned want) {
+  Batch batch = take(slot, want);
+  if (batch.head != nullptr) return batch;
   const ClassInfo& c = class_info(slot);
   Run* run =
       PageHeap::allocate(self(), c.run_pages, 1, static_cast<unsigned>((c.carve * c.size + kPageSize - 1) >> kPageShift));
-  if (run == nullptr) {
-    LockGuard guard(lock_);  // what came back meanwhile
-    take_from_lists(slot, want, batch);
-    return batch;
-  }
+  if (run == nullptr) return take(slot, want);  // what came back meanwhile
   run->slot = static_cast<uint8_t>(slot);
   run->shard = static_cast<uint8_t>(self());
   run->free_count = run->carved = 0;
@@ -118,6 +123,7 @@ void Central::put(void* list) {
       set_link(block, run->free);
       run->free = block;
       run->free_count++;
+      count_returned(run->slot, 1);
       if (unlikely(run->all_free())) {
         freed = retire(run, freed);
       } else {
@@ -131,6 +137,7 @@ void Central::put(void* list) {
 // Takes a run without blocks in use off the lists: it becomes the bin's spare, or joins `freed`. Returns the new `freed`.
 Run* Central::retire(Run* run, Run* freed) {
   unlist(run);
+  count_returned(run->slot, -static_cast<int>(run->free_count));
   Run*& spare = spare_[run->slot];
   if (spare == nullptr && run->slot <= kSparesUpTo) {
     run->old_spare = false;

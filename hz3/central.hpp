@@ -26,8 +26,12 @@ class Central {
  public:
   static Central& of(unsigned shard);
 
-  // Up to `want` blocks of a class, at least one. head == nullptr when there is no memory.
+  // Up to `want` blocks of a class from runs that the shard has; none (head == nullptr) when it has none.
   Batch take(Slot slot, unsigned want);
+  // The same, from a new run when the shard has none; at least one block. head == nullptr when there is no memory.
+  Batch take_or_make(Slot slot, unsigned want);
+  // How many blocks of a class have come back and wait, a moment ago. Any thread, without the lock.
+  unsigned returned(Slot slot) const { return returned_[slot].load(std::memory_order_relaxed); }
   // Takes back a list of blocks that this shard owns, of any classes.
   void put(void* list);
 
@@ -48,7 +52,11 @@ class Central {
   static constexpr unsigned kFullness = 4;
 
   unsigned self() const;
-  bool take_from_lists(Slot slot, unsigned want, Batch& batch);
+  void take_from_lists(Slot slot, unsigned want, Batch& batch);
+  void count_returned(Slot slot, int more) {
+    // relaxed: written under the lock; others read it as a hint
+    returned_[slot].store(returned_[slot].load(std::memory_order_relaxed) + static_cast<unsigned>(more), std::memory_order_relaxed);
+  }
   void take_from_run(Run* run, unsigned want, Batch& batch);
   void relist(Run* run);
   void unlist(Run* run);
@@ -61,6 +69,7 @@ class Central {
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
   // runs of a bin that lives around zero would cost more than the blocks.
   Run* spare_[kSlots] = {};
+  std::atomic<uint32_t> returned_[kSlots] = {};  // sum of free_count of the runs on the lists
 };
 
 }  // namespace hz3

@@ -27,8 +27,25 @@ void* cut_after(void*& head, unsigned keep) {
   return rest;
 }
 
+// Passes blocks of one class that leave a bin on to their owners: to central of the thread's own shard, else to the stash.
+void send_home(ThreadCache* tc, Slot slot, void* list) {
+  void* own = nullptr;
+  while (list != nullptr) {
+    void* block = list;
+    list = link_of(block);
+    const Tag tag = tag_of(block);
+    if (likely(tag_shard(tag) == tc->shard)) {
+      set_link(block, own);
+      own = block;
+    } else if (tc->stash.stash_push(tag_shard(tag), slot, block)) {
+      tc->stash.stash_flush_all();
+    }
+  }
+  if (own != nullptr) Central::of(tc->shard).put(own);
+}
+
 void empty_bin(ThreadCache* tc, Slot slot) {
-  Central::of(tc->shard).put(cut_after(tc->head[slot], 0));
+  send_home(tc, slot, cut_after(tc->head[slot], 0));
   tc->room[slot] = tc->limit[slot] * kRoomUnit;
 }
 
@@ -40,6 +57,7 @@ void trim_idle_bins(ThreadCache* tc) {
     } else if (tc->head[slot] != nullptr) {
       tc->limit[slot] = class_info(slot).limit_first;
       tc->overflowed[slot] = false;
+      tc->keep_above[slot] = kKeepNone;
       empty_bin(tc, slot);
       tc->seen_room[slot] = tc->room[slot];
     }
@@ -89,7 +107,7 @@ void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) {
   if (length > limit) {
     length = limit / 2;
     tc->overflowed[slot] = true;
-    Central::of(tc->shard).put(cut_after(tc->head[slot], length));
+    send_home(tc, slot, cut_after(tc->head[slot], length));
   }
   tc->room[slot] = static_cast<int32_t>(limit - length) * kRoomUnit;
   flush_stash_when_due(tc);
@@ -103,7 +121,7 @@ void take_inbox(ThreadCache* tc) {
     void* block = list;
     list = link_of(block);
     const Slot slot = tag_slot(tag_of(block));
-    if (likely(tc->room[slot] >= kRoomUnit)) {
+    if (likely(tc->room[slot] > static_cast<int32_t>(tc->limit[slot] * kRoomUnit * 3 / 4))) {
       tc->room[slot] -= kRoomUnit;
       set_link(block, tc->head[slot]);
       tc->head[slot] = block;
@@ -117,9 +135,9 @@ void take_inbox(ThreadCache* tc) {
 }
 
 void flush_cache(ThreadCache* tc) {
-  tc->stash.stash_flush_all();
   for (Slot slot = 1; slot < kSlots; slot++)
     if (tc->head[slot] != nullptr) empty_bin(tc, slot);
+  tc->stash.stash_flush_all();
 }
 
 bool reclaim(ThreadCache* tc) {

@@ -8,7 +8,7 @@
 #include "hz3/api.hpp"
 #include "hz3/message.hpp"
 
-__asm__(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak _Unwind_Resume");
+__asm__(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak _Unwind_Resume\n.weak _ZSt9terminatev");
 
 extern "C" {
 // std::get_new_handler() and std::__throw_bad_alloc() under their symbols, so that weak declarations do not disagree with

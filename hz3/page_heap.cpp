@@ -29,10 +29,19 @@ constexpr unsigned kLook = 8;  // segments of a list that are compared for the f
 PageHeap& PageHeap::of(unsigned shard) { return heaps[shard]; }
 size_t PageHeap::dirty_pages() { return all_dirty.load(std::memory_order_relaxed); }
 
-void PageHeap::count_purged(size_t pages) { all_dirty.fetch_sub(pages, std::memory_order_relaxed); }
+void PageHeap::count_dirty(int more) {
+  dirty_pages_.fetch_add(static_cast<size_t>(more), std::memory_order_relaxed);
+  all_dirty.fetch_add(static_cast<size_t>(more), std::memory_order_relaxed);
+}
 
 size_t PageHeap::reserve_pages() {
   return clamp(peak_used.load(std::memory_order_relaxed) / 4, kLeastReservePages, kPurgeReservePages);
+}
+
+size_t PageHeap::most_dirty_pages() {
+  const size_t half = peak_used.load(std::memory_order_relaxed) / 2;
+  const size_t reserve = reserve_pages();
+  return half > reserve ? half : reserve;
 }
 
 void PageHeap::relax_reserve() {
@@ -90,7 +99,7 @@ void PageHeap::adopt(Segment* s, unsigned self) {
   segments_++;
   free_pages_.fetch_add(kSegmentPages, std::memory_order_relaxed);
   if (s->dirty_pages != 0) {
-    all_dirty.fetch_add(s->dirty_pages, std::memory_order_relaxed);
+    count_dirty(s->dirty_pages);
     note_dirty(s);
   }
   relist(s);
@@ -100,11 +109,11 @@ void PageHeap::adopt(Segment* s, unsigned self) {
 
 void PageHeap::take_range(Segment* s, unsigned first, unsigned pages) {
   const unsigned dirty = s->dirty.count(first, pages);
-  if (dirty != 0) {
+ if (dirty != 0) {
     s->dirty.clear(first, pages);
     s->aging.clear(first, pages);
     s->dirty_pages = static_cast<uint16_t>(s->dirty_pages - dirty);
-    all_dirty.fetch_sub(dirty, std::memory_order_relaxed);
+    count_dirty(-static_cast<int>(dirty));
     if (s->dirty_pages == 0) forget_dirty(s);
   }
   s->used.set(first, pages);
@@ -167,7 +176,7 @@ bool PageHeap::look_in(Segment* s, unsigned pages, unsigned alignment, unsigned 
 
 // A place for `pages` pages: in a segment that has pages in memory which no run holds, of those freed into last; else in
 // the fullest of the segments whose longest extent is just long enough.
-PageHeap::Place PageHeap::find(unsigned pages, unsigned alignment, unsigned soon) {
+PageHeap::Place PageHeap::find(unsigned pages, unsigned alignment, unsigned soon, Look look) {
   const unsigned need = pages + alignment - 1;
   Place best{};
   unsigned looked = 0;
@@ -176,6 +185,7 @@ PageHeap::Place PageHeap::find(unsigned pages, unsigned alignment, unsigned soon
     if (best.segment != nullptr && best.gain == 2 * static_cast<int>(soon)) return best;
   }
   if (best.segment != nullptr && best.gain > 0) return best;
+  if (look == Look::InMemory) return Place{};
   Segment* fullest = nullptr;
   for (unsigned list = list_for(need); list < kLists && fullest == nullptr; list++) {
     looked = 0;
@@ -246,33 +256,33 @@ Run* PageHeap::carve(Segment* s, unsigned at, unsigned pages) {
   return run;
 }
 
-Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon) {
-  const Place place = find(pages, alignment, soon);
+Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon, Look look) {
+  LockGuard guard(lock_);
+  const Place place = find(pages, alignment, soon, look);
   return place.segment != nullptr ? carve(place.segment, place.at, pages) : nullptr;
 }
 
+// First pages that are in memory, of whatever shard; then others of this one; then of a shard that has many, so that shards
+// do not end up sharing segments page by page.
 Run* PageHeap::allocate(unsigned self, unsigned pages, unsigned alignment, unsigned soon) {
-  {
-    LockGuard guard(heaps[self].lock_);
-    if (Run* run = heaps[self].allocate_here(pages, alignment, soon)) return run;
+  for (unsigned i = 0; i < kShards; i++) {
+    PageHeap& heap = heaps[self + i < kShards ? self + i : self + i - kShards];
+    if (heap.dirty_pages_.load(std::memory_order_relaxed) < pages) continue;
+    if (Run* run = heap.allocate_here(pages, alignment, soon, Look::InMemory)) return run;
   }
-  // Free pages of other shards: only of one that has many, so that shards do not end up sharing segments page by page.
-  for (PageHeap& other : heaps) {
-    if (&other == &heaps[self] || other.free_pages_.load(std::memory_order_relaxed) < kSegmentPages / 2 + pages) continue;
-    LockGuard guard(other.lock_);
-    if (Run* run = other.allocate_here(pages, alignment, soon)) return run;
-  }
-  Segment* s = arenas.allocate(1);
   PageHeap& heap = heaps[self];
-  if (s != nullptr) {
+  if (Run* run = heap.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
+  for (PageHeap& other : heaps) {
+    if (&other == &heap || other.free_pages_.load(std::memory_order_relaxed) < kSegmentPages / 2 + pages) continue;
+    if (Run* run = other.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
+  }
+  if (Segment* s = arenas.allocate(1)) {
     LockGuard guard(heap.lock_);
     heap.adopt(s, self);
     return heap.carve(s, 0, pages);
   }
-  for (PageHeap& other : heaps) {  // the last resort: whatever anybody has
-    LockGuard guard(other.lock_);
-    if (Run* run = other.allocate_here(pages, alignment, soon)) return run;
-  }
+  for (PageHeap& other : heaps)  // the last resort: whatever anybody has
+    if (Run* run = other.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
   return nullptr;
 }
 
@@ -291,7 +301,8 @@ size_t PageHeap::soil(Segment* s, unsigned first, unsigned pages, unsigned writt
   if (dirty == 0) return dirty_pages();
   s->dirty_pages = static_cast<uint16_t>(s->dirty_pages + dirty);
   note_dirty(s);
-  return all_dirty.fetch_add(dirty, std::memory_order_relaxed) + dirty;
+  count_dirty(static_cast<int>(dirty));
+  return dirty_pages();
 }
 
 void PageHeap::free(Run* run, unsigned written) {

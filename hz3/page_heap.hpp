@@ -35,7 +35,9 @@ class PageHeap {
 
   static size_t dirty_pages();
   // The dirty pages that are kept until they decay: a quarter of what was in use of late, at most the configured reserve.
+  // Those above it decay within kSwingMs; what exceeds most_dirty_pages(), half of what was in use of late, goes on the spot.
   static size_t reserve_pages();
+  static size_t most_dirty_pages();
   // Lets the memory of what was in use fade. Called once a tick.
   static void relax_reserve();
   static size_t free_pages();
@@ -52,7 +54,8 @@ class PageHeap {
   static constexpr unsigned kLists = log2_floor(kSegmentPages) + 2;
   static unsigned list_for(unsigned longest) { return longest == 0 ? 0 : 1 + log2_floor(longest); }
 
-  Run* allocate_here(unsigned pages, unsigned alignment, unsigned soon);
+  enum class Look { InMemory, Anywhere };
+  Run* allocate_here(unsigned pages, unsigned alignment, unsigned soon, Look look);
   struct Place {
     Segment* segment;
     unsigned at;
@@ -60,7 +63,7 @@ class PageHeap {
     unsigned length;  // of the extent
   };
   static bool look_in(Segment* s, unsigned pages, unsigned alignment, unsigned soon, Place& best);
-  Place find(unsigned pages, unsigned alignment, unsigned soon);
+  Place find(unsigned pages, unsigned alignment, unsigned soon, Look look);
   Run* carve(Segment* s, unsigned at, unsigned pages);
   void adopt(Segment* s, unsigned self);
   void free_range(Segment* s, unsigned first, unsigned pages);
@@ -72,9 +75,8 @@ class PageHeap {
   void note_dirty(Segment* s);
   void forget_dirty(Segment* s);
   void purge(uint64_t now_ms, bool everything);
-  static bool over_reserve() { return dirty_pages() > reserve_pages(); }
   unsigned purge_segment(Segment* s, bool everything);
-  static void count_purged(size_t pages);
+  void count_dirty(int more);
   Run* descriptor(Arena* arena);
 
   Mutex lock_;
@@ -83,7 +85,9 @@ class PageHeap {
   Segment* dirty_last_ = nullptr;
   Run* spare_[kArenasMax] = {};  // unused run descriptors, by arena
   size_t segments_ = 0;
-  std::atomic<size_t> free_pages_{0};  // relaxed: a hint for those who look for pages to share, and statistics
+  // relaxed: hints for those who look for pages to share, and statistics
+  std::atomic<size_t> free_pages_{0};
+  std::atomic<size_t> dirty_pages_{0};
 };
 
 }  // namespace hz3

@@ -8,6 +8,10 @@ constexpr os::Advice kAdvice = kPurgeAdvice == PurgeAdvice::Free   ? os::Advice:
                                : kPurgeAdvice == PurgeAdvice::Cold ? os::Advice::Cold
                                                                    : os::Advice::DontNeed;
 
+// Programs whose use swings faster than this, threads that wait for a processor with much in flight among them, find their
+// pages in memory when they want them back (t32.mixed.r50: half of the time went into purging and faulting in again).
+constexpr unsigned kSwingMs = 100 < kPurgeDecayMs ? 100 : kPurgeDecayMs;
+
 // The pages [first, end) without the ends of kernel pages that they only touch.
 void whole_kernel_pages(unsigned* first, unsigned* end) {
   const unsigned per = static_cast<unsigned>(os::page_size() >> kPageShift);
@@ -32,9 +36,10 @@ unsigned PageHeap::purge_segment(Segment* s, bool everything) {
   }
   forget_dirty(s);
   s->dirty_pages = static_cast<uint16_t>(s->dirty_pages - pages);
-  count_purged(pages);
+  count_dirty(-static_cast<int>(pages));
   if (s->dirty_pages != 0) note_dirty(s);
   if (pages == 0) return 0;
+
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
   free_pages_.fetch_sub(pages, std::memory_order_relaxed);
   unlist(s);
@@ -69,9 +74,10 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
   for (size_t left = segments_; left != 0; left--) {
     Segment* s = dirty_first_;
     if (s == nullptr) return;
-    const bool over = over_reserve();
-    if (!everything && !over && now_ms - s->dirty_since_ms < kPurgeDecayMs / 2) return;
-    purge_segment(s, everything || over);
+    const size_t dirty = dirty_pages();
+    const bool all = everything || dirty > most_dirty_pages();
+    if (!all && now_ms - s->dirty_since_ms < (dirty > reserve_pages() ? kSwingMs : kPurgeDecayMs) / 2) return;
+    purge_segment(s, all);
     if (s->free_pages == kSegmentPages && s->dirty_pages == 0) {
       unlist(s);
       segments_--;

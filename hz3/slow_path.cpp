@@ -9,22 +9,60 @@
 namespace hz3 {
 namespace {
 
-// A block for a thread that has no cache and shall not get one.
-void* alloc_uncached(Slot slot, bool* zero) {
-  Batch batch = Central::of(0).take(slot, 1);
-  if (batch.head == nullptr) {
-    reclaim_for_retry(nullptr);
-    batch = Central::of(0).take(slot, 1);
-  }
-  *zero = batch.zero;
-  if (batch.head == nullptr) errno = ENOMEM;
-  return batch.head;
-}
-
 // How many frees a thread does before it gets a cache: a thread that frees a few blocks of others and ends, or whose C
 // library frees after the last destructor, needs none.
 constexpr uint32_t kFreesBeforeCache = 32;
 thread_local constinit uint32_t early_frees = 0;
+
+constexpr unsigned kAdoptAt = 64;      // blocks in an inbox that its owner has not come for
+constexpr unsigned kShardsAsked = 16;  // at most, in one search for blocks of other shards
+
+// Blocks that another shard has and does not use: those in central, and inboxes that fill up because their owner's threads
+// sleep, wait for a processor, or have ended. For want of them this shard would make a new run.
+Batch borrow(const ThreadCache* tc, Slot slot, unsigned want) {
+  const bool shares_lines = class_bytes(slot) % kCacheLine != 0;
+  bool adopted = false;
+  unsigned shard = tc->shard;
+  for (unsigned asked = 0; asked < kShardsAsked && asked + 1 < kShards; asked++) {
+    shard = shard + 1 < kShards ? shard + 1 : 0;
+    if (!adopted && remote::Inbox::of(shard).count() >= kAdoptAt) {
+      adopted = true;
+      remote::drain_to_central(shard);
+    }
+    Central& central = Central::of(shard);
+    if (central.returned(slot) < want || (shares_lines && thread_registry.live_threads(shard) != 0)) continue;
+    const Batch batch = central.take(slot, want);
+    if (batch.head != nullptr) return batch;
+  }
+  return Batch{nullptr, 0, false};
+}
+
+// Blocks of a class for a thread of a shard (`tc` may be nullptr), after its inbox was looked at.
+Batch refill(ThreadCache* tc, Slot slot, unsigned want) {
+  Central& central = Central::of(tc != nullptr ? tc->shard : 0);
+  Batch batch = central.take(slot, want);
+  if (batch.head == nullptr && kShards > 1 && tc != nullptr) batch = borrow(tc, slot, want);
+  if (batch.head == nullptr) batch = central.take_or_make(slot, want);
+  if (unlikely(batch.head == nullptr)) {
+    reclaim_for_retry(tc);
+    batch = central.take_or_make(slot, want);
+    if (batch.head == nullptr) errno = ENOMEM;
+  }
+  return batch;
+}
+
+void* pop(ThreadCache* tc, Slot slot) {
+  void* block = tc->head[slot];
+  tc->head[slot] = link_of(block);
+  tc->room[slot] += kRoomUnit;
+  return block;
+}
+
+void push(ThreadCache* tc, Slot slot, void* block) {
+  set_link(block, tc->head[slot]);
+  tc->head[slot] = block;
+  tc->room[slot] -= kRoomUnit + kRoomLeak;
+}
 
 }  // namespace
 
@@ -32,35 +70,30 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
   *zero = false;
   if (unlikely(is_static_cache(tc))) {
     tc = own_cache_slow();
-    if (tc == nullptr) return alloc_uncached(slot, zero);
-  }
-  slow_call_event(tc);
-  if (!remote::Inbox::of(tc->shard).empty()) {
-    take_inbox(tc);
-    if (void* block = tc->head[slot]) {
-      tc->head[slot] = link_of(block);
-      tc->room[slot] += kRoomUnit;
-      return block;
+    if (tc == nullptr) {
+      const Batch batch = refill(nullptr, slot, 1);
+      *zero = batch.zero;
+      return batch.head;
     }
   }
-  const ClassInfo& c = class_info(slot);
+  slow_call_event(tc);
   if (tc->overflowed[slot]) {
     tc->overflowed[slot] = false;
     const unsigned twice = tc->limit[slot] * 2u;
-    tc->limit[slot] = twice < c.limit_most ? static_cast<uint16_t>(twice) : c.limit_most;
+   const unsigned most = class_info(slot).limit_most;
+    tc->limit[slot] = static_cast<uint16_t>(twice < most ? twice : most);
   }
-  Batch batch = Central::of(tc->shard).take(slot, c.refill);
-  if (unlikely(batch.head == nullptr)) {
-    reclaim_for_retry(tc);
-    batch = Central::of(tc->shard).take(slot, c.refill);
-    if (batch.head == nullptr) {
-      errno = ENOMEM;
-      return nullptr;
-    }
+  if (!remote::Inbox::of(tc->shard).empty()) {
+    take_inbox(tc);
+    if (tc->head[slot] != nullptr) return pop(tc, slot);
   }
+  const Batch batch = refill(tc, slot, class_info(slot).refill);
+  if (unlikely(batch.head == nullptr)) return nullptr;
   *zero = batch.zero;
-  tc->head[slot] = link_of(batch.head);
+  // A single block's link is not read: that would map a page which the program may be about to write.
+  tc->head[slot] = batch.count > 1 ? link_of(batch.head) : nullptr;
   tc->room[slot] = (tc->limit[slot] - static_cast<int32_t>(batch.count - 1)) * kRoomUnit;
+  tc->keep_above[slot] = keep_above_for(slot, tc->limit[slot]);
   return batch.head;
 }
 
@@ -94,6 +127,8 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) {
   const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
   const Slot slot = tag_slot(tag);
   if (unlikely(slot - 1 >= kBins || is_static_cache(tc))) return free_slow(p);
+  if (tc->room[slot] > tc->keep_above[slot]) return push(tc, slot, p);
+  tc->overflowed[slot] = true;
   if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 
@@ -117,9 +152,8 @@ void free_slow(void* p) {
     if (tc == nullptr) return free_uncached(p, tag);
   }
   if (tag_shard(tag) != tc->shard) return free_remote(p, tag_low(tag) ^ tc->key, tc);
-  set_link(p, tc->head[slot]);
-  tc->head[slot] = p;
-  if ((tc->room[slot] -= kRoomUnit + kRoomLeak) < 0) bin_event_slow(p, slot, tc);
+  push(tc, slot, p);
+  if (tc->room[slot] < 0) bin_event_slow(p, slot, tc);
 }
 
 }  // namespace hz3

@@ -98,6 +98,7 @@ ThreadCache* ThreadRegistry::attach() {
   for (Slot slot = 1; slot < kSlots; slot++) {
     tc->limit[slot] = class_info(slot).limit_first;
     tc->room[slot] = tc->limit[slot] * kRoomUnit;
+    tc->keep_above[slot] = kKeepNone;
     tc->overflowed[slot] = false;
   }
   return tc;

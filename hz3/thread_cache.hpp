@@ -11,21 +11,27 @@
 // Both static caches are empty for ever and match no tag, so that the hot path needs no test for them: every malloc misses
 // and every free is "not local", and the slow paths find out why.
 //
-// room[slot] bounds a bin: it says how many more blocks fit, in 1/256 of a block. A malloc gives back 256 and a free takes
-// 257: the one that leaks is the epoch. Even a thread that never misses and never overflows a bin gets to bin_event_slow
-// once in 256 * limit frees, where what must not wait without bound is done: stash, inboxes, purge.
+// room[slot] bounds a bin: it says how many more blocks fit, in 1/16 of a block. A malloc gives back 16 and a free takes 17:
+// the one that leaks is the epoch. Even a thread that never misses and never overflows a bin gets to bin_event_slow once in
+// 16 * limit frees, where what must not wait without bound is done: stash, inboxes, purge.
+//
+// A bin may hold blocks of any shard. A remote free is kept in the thread's own bin while that is less than half full and
+// the thread allocates from it (keep_above): threads that hand blocks to each other in both directions then exchange them
+// without a detour through their owners. What leaves a bin goes to its owner by its tag. Blocks that share cache lines with
+// others are never kept: two threads that write to neighbours would pay for it with each access.
 #pragma once
 
 #include "hz3/remote/stash.hpp"
 
 namespace hz3 {
 
-inline constexpr int32_t kRoomUnit = 256;
+inline constexpr int32_t kRoomUnit = 16;
 inline constexpr int32_t kRoomLeak = 1;
 
 struct alignas(2 * kCacheLine) ThreadCache {
   void* head[kSlots];          // [slot]: most recently freed first; [0] is not used
   int32_t room[kSlots];        // blocks that still fit into the bin, times kRoomUnit, less the leak
+  int32_t keep_above[kSlots];  // a remote block is kept while room is above this; kKeepNone: never
   uint16_t limit[kSlots];      // blocks that the bin may hold; adapts between limit_first and limit_most of the class
   bool overflowed[kSlots];     // since the limit last grew
   uint64_t key = kNoShardKey;  // local_key(shard): what a tag is compared with
@@ -44,6 +50,13 @@ struct alignas(2 * kCacheLine) ThreadCache {
 HZ3_HIDDEN extern ThreadCache fresh_cache;
 HZ3_HIDDEN extern ThreadCache ended_cache;
 HZ3_HIDDEN extern thread_local constinit ThreadCache* tls_cache;
+
+inline constexpr int32_t kKeepNone = INT32_MAX;
+
+// What keep_above of a bin with this limit is, once its thread has allocated from it.
+inline int32_t keep_above_for(Slot slot, unsigned limit) {
+  return class_bytes(slot) % kCacheLine == 0 ? static_cast<int32_t>(limit * kRoomUnit / 2) : kKeepNone;
+}
 
 inline bool is_static_cache(const ThreadCache* tc) { return tc->key == kNoShardKey; }
 

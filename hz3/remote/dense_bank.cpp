@@ -26,7 +26,7 @@ unsigned DenseBank::flush_row(unsigned dst, unsigned budget) {
       if (cell == nullptr) occupied_[dst][w] &= ~(uint64_t{1} << bit);
     }
   }
-  if (first != nullptr) Inbox::of(dst).push(first, last);
+  if (first != nullptr) Inbox::of(dst).push(first, last, done);
   return done;
 }
 

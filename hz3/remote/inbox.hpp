@@ -16,28 +16,39 @@ class alignas(kCacheLine) Inbox {
  public:
   static Inbox& of(unsigned shard);
 
-  // Hands over the blocks from `first` to `last`, linked through their first words.
-  void push(void* first, void* last) {
-    void* head = head_.load(std::memory_order_relaxed);
+  // Hands over `n` blocks from `first` to `last`, linked through their first words.
+  void push(void* first, void* last, unsigned n) {
+    uint64_t old = word_.load(std::memory_order_relaxed);
+    uint64_t fresh;
     do {
-      set_link(last, head);
+      set_link(last, block_of(old));
+      const uint64_t count = (old >> kCountShift) + n;
+      fresh = reinterpret_cast<uintptr_t>(first) | (count < kCountMax ? count : kCountMax) << kCountShift;
       // release: pairs with the acquire in take_all()
-    } while (!head_.compare_exchange_weak(head, first, std::memory_order_release, std::memory_order_relaxed));
+    } while (!word_.compare_exchange_weak(old, fresh, std::memory_order_release, std::memory_order_relaxed));
   }
 
   // The whole list, or nullptr.
   void* take_all() {
-    if (head_.load(std::memory_order_relaxed) == nullptr) return nullptr;
+    if (empty()) return nullptr;
     // acquire: pairs with the release in push()
-    return head_.exchange(nullptr, std::memory_order_acquire);
+    return block_of(word_.exchange(0, std::memory_order_acquire));
   }
 
-  bool empty() const { return head_.load(std::memory_order_relaxed) == nullptr; }
+  bool empty() const { return word_.load(std::memory_order_relaxed) == 0; }
+  // How many blocks wait, at least: it counts no further than to 65535. A moment old when it is read.
+  unsigned count() const { return static_cast<unsigned>(word_.load(std::memory_order_relaxed) >> kCountShift); }
   // In the child of fork(): a list that another thread was pushing may be torn, so it is given up.
-  void abandon() { head_.store(nullptr, std::memory_order_relaxed); }
+  void abandon() { word_.store(0, std::memory_order_relaxed); }
 
  private:
-  std::atomic<void*> head_{nullptr};
+  // The address of the first block, and their number in the bits that addresses of user space leave free. The kernel gives
+  // out no address above 2^47 (x86-64) or 2^48 (aarch64) unless it is asked for one.
+  static constexpr unsigned kCountShift = 48;
+  static constexpr uint64_t kCountMax = 0xffff;
+  static void* block_of(uint64_t word) { return reinterpret_cast<void*>(word & ((uint64_t{1} << kCountShift) - 1)); }
+
+  std::atomic<uint64_t> word_{0};
 };
 
 // Sorts a list of blocks of shard `dst` by class and passes each class on through its tier's door.

@@ -9,6 +9,7 @@ namespace hz3::remote {
 void SparseRing::stash_flush_budget(unsigned budget) {
   void* first[kShards] = {};
   void* last[kShards];
+  uint32_t count[kShards];
   uint8_t seen[kShards];  // owners in order of appearance
   unsigned owners = 0;
   bytes_ = 0;
@@ -16,12 +17,14 @@ void SparseRing::stash_flush_budget(unsigned budget) {
     const Entry& e = ring_[head_ % kRingSlots];
     if (first[e.dst] == nullptr) {
       last[e.dst] = e.block;
+      count[e.dst] = 0;
       seen[owners++] = static_cast<uint8_t>(e.dst);
     }
     set_link(e.block, first[e.dst]);
     first[e.dst] = e.block;
+    count[e.dst]++;
   }
-  for (unsigned i = 0; i < owners; i++) Inbox::of(seen[i]).push(first[seen[i]], last[seen[i]]);
+  for (unsigned i = 0; i < owners; i++) Inbox::of(seen[i]).push(first[seen[i]], last[seen[i]], count[seen[i]]);
 }
 
 }  // namespace hz3::remote
