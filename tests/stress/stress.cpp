@@ -186,7 +186,7 @@ void fork_child(uint64_t seed, Worker& mine) {
 }
 
 // Damage often shows as a crash first: that gets its line, too, and then its core.
-void on_crash(int number) {
+[[maybe_unused]] void on_crash(int number) {
   char text[128];
   const int length = snprintf(text, sizeof text, "stress: seed %llu: process %d: signal %d\n",
                               static_cast<unsigned long long>(the_seed), getpid(), number);
