@@ -12,6 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <initializer_list>
+
 // The resolved path of the library under test, "" if none is named. Not thread-safe; call it before threads start.
 inline const char* expected_library() {
   static char path[PATH_MAX];
