@@ -6,8 +6,8 @@ tests/<suite>/), or `all`; SUITE/NAME is one test of it (NAME may hold * and ?).
 of the output folder.
 
 A binary of GoogleTest counts as its cases. A script counts as what its last line says, if that is
-`N passed, N failed, N skipped`; otherwise as one, by its exit code (77: skipped). The last line of the output is
-`N passed, N failed, N skipped`; the exit code is 1 if anything failed or nothing ran.
+`N passed, N failed, N skipped`; otherwise as one, by its exit code (77: skipped); its lines `SKIP name: reason` are
+shown. The last line of the output is `N passed, N failed, N skipped`; the exit code is 1 if anything failed or nothing ran.
 
 Preloaded tests get LD_PRELOAD and HZ3_EXPECT_LIBRARY, scripts get HZ3_LIBRARY, HZ3_OBJTREE and HZ3_SRCTREE.
 """
@@ -213,6 +213,10 @@ def report(number, total, result, verbose):
             print("    | " + line)
         for case in result.failed:
             print("    failed: {}/{} {}".format(test.suite, test.name, case))
+    elif result.skipped and test.suite in SCRIPT_SUITES:
+        for line in result.output.splitlines():
+            if line.startswith("SKIP "):  # with the reason
+                print("    | " + line)
     sys.stdout.flush()
 
 
