@@ -8,21 +8,11 @@
 
 namespace hz3 {
 
-// The smallest number of pages, at least `target` bytes long, that blocks of `size` bytes fill without a tail. Class sizes
-// are multiples of a power of two, so such a number exists: size / gcd(size, page) pages hold page / gcd blocks.
-constexpr unsigned exact_run_pages(size_t size, size_t target) {
-  size_t gcd = kPageSize;
-  while (size % gcd != 0) gcd /= 2;
-  const size_t unit = size / gcd;  // pages of the shortest exact run
-  size_t pages = unit;
-  while (pages * kPageSize < target) pages += unit;
-  return static_cast<unsigned>(pages);
-}
-
-// The smallest number of pages, at least `target` bytes long, of which blocks of `size` bytes leave at most a 64th unused.
-constexpr unsigned tight_run_pages(size_t size, size_t target) {
+// The smallest number of pages, at least `target` bytes long, of which blocks of `size` bytes leave at most one part in
+// `parts` unused at the end.
+constexpr unsigned run_pages_for(size_t size, size_t target, size_t parts) {
   size_t pages = target / kPageSize;
-  while (pages * kPageSize % size * 64 > pages * kPageSize) pages++;
+  while (pages * kPageSize < size || pages * kPageSize % size * parts > pages * kPageSize) pages++;
   return static_cast<unsigned>(pages);
 }
 

@@ -13,6 +13,9 @@ constexpr uint64_t kTickMs = kPurgeDecayMs / 4 > 10 ? kPurgeDecayMs / 4 : 10;
 
 std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick
 
+// What the limits of all threads grew by together, in bytes. Relaxed: a budget, nothing is ordered by it.
+std::atomic<size_t> all_granted{0};
+
 // Cuts a list after its first `keep` blocks and returns the rest.
 void* cut_after(void*& head, unsigned keep) {
   if (keep == 0) {
@@ -49,13 +52,21 @@ void empty_bin(ThreadCache* tc, Slot slot) {
   tc->room[slot] = tc->limit[slot] * kRoomUnit;
 }
 
+void shrink_limit(ThreadCache* tc, Slot slot) {
+  const unsigned first = class_info(slot).limit_first;
+  const size_t less = (tc->limit[slot] - first) * class_bytes(slot);
+  tc->limit[slot] = static_cast<uint16_t>(first);
+  tc->granted -= less;
+  all_granted.fetch_sub(less, std::memory_order_relaxed);
+}
+
 // Sends the bins home that nothing was freed into since the last trim.
 void trim_idle_bins(ThreadCache* tc) {
   for (Slot slot = 1; slot < kSlots; slot++) {
     if (tc->room[slot] != tc->seen_room[slot]) {
       tc->seen_room[slot] = tc->room[slot];
     } else if (tc->head[slot] != nullptr) {
-      tc->limit[slot] = class_info(slot).limit_first;
+      shrink_limit(tc, slot);
       tc->overflowed[slot] = false;
       tc->keep_above[slot] = kKeepNone;
       empty_bin(tc, slot);
@@ -82,6 +93,29 @@ void flush_stash_when_due(ThreadCache* tc) {
 }
 
 }  // namespace
+
+void grow_limit(ThreadCache* tc, Slot slot) {
+  const ClassInfo& c = class_info(slot);
+  const unsigned limit = tc->limit[slot];
+  const unsigned more = limit * 2 < c.limit_most ? limit : c.limit_most - limit;
+  const size_t bytes = size_t{more} * c.size;
+  if (tc->granted + bytes > kThreadBudgetBytes) return;
+  if (all_granted.fetch_add(bytes, std::memory_order_relaxed) + bytes > kProcessBudgetBytes) {
+    all_granted.fetch_sub(bytes, std::memory_order_relaxed);
+    return;
+  }
+  tc->granted += bytes;
+  tc->limit[slot] = static_cast<uint16_t>(limit + more);
+}
+
+void drop_grants(ThreadCache* tc) {
+  all_granted.fetch_sub(tc->granted, std::memory_order_relaxed);
+  tc->granted = 0;
+}
+
+void keep_grants_of(const ThreadCache* mine) {
+  all_granted.store(mine != nullptr ? mine->granted : 0, std::memory_order_relaxed);
+}
 
 void tick(uint64_t now_ms) {
   uint64_t due = next_tick_ms.load(std::memory_order_relaxed);

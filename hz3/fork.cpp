@@ -11,16 +11,16 @@ namespace hz3::fork {
 namespace {
 
 // Every lock of the library in the order in which fork takes them, and whether it had to.
-constexpr unsigned kLocks = 2 + 3 * kShards;
+constexpr unsigned kLocks = 2 + 2 * kShards + kPageHeaps;
 constinit bool taken[kLocks] = {};
 constinit Mutex fork_lock;      // one fork at a time: guards `taken` and `nested`
 constinit unsigned nested = 0;  // forks by signal handlers that interrupted this one: they find every lock as it should be
 
 Mutex& lock_at(unsigned i) {
   if (i == 0) return thread_registry.mutex();
-  if (i <= kShards) return Central::of(i - 1).mutex();
-  if (i <= 2 * kShards) return PageHeap::of(i - 1 - kShards).mutex();
-  if (i <= 3 * kShards) return large::span_mutex(i - 1 - 2 * kShards);
+  if (--i < kShards) return Central::of(i).mutex();
+  if ((i -= kShards) < kPageHeaps) return PageHeap::number(i).mutex();
+  if ((i -= kPageHeaps) < kShards) return large::span_mutex(i);
   return arenas.mutex();
 }
 

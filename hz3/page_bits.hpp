@@ -45,10 +45,46 @@ class PageBits {
     return end;
   }
 
+  // The bits from which on `n` bits in a row are set. Halves the question: n in a row are n / 2 in a row, twice.
+  PageBits starts_of(unsigned n) const {
+    PageBits x = *this;
+    for (unsigned have = 1; have < n;) {
+      const unsigned step = have < n - have ? have : n - have;
+      x.and_shifted_down(step);
+      have += step;
+    }
+    return x;
+  }
+  PageBits operator&(const PageBits& other) const {
+    PageBits x;
+    for (unsigned w = 0; w < kWords; w++) x.word_[w] = word_[w] & other.word_[w];
+    return x;
+  }
+  PageBits operator~() const {
+    PageBits x;
+    for (unsigned w = 0; w < kWords; w++) x.word_[w] = ~word_[w];
+    return x;
+  }
+  // The bits whose lower neighbour is not set: where stretches of set bits begin.
+  PageBits first_of_stretches() const {
+    PageBits x;
+    for (unsigned w = 0; w < kWords; w++) x.word_[w] = word_[w] & ~(word_[w] << 1 | (w != 0 ? word_[w - 1] >> 63 : 0));
+    return x;
+  }
+
   uint64_t& word(unsigned w) { return word_[w]; }
   uint64_t word(unsigned w) const { return word_[w]; }
 
  private:
+  // x &= x >> by. Goes upwards, so that it reads words which it has not changed yet.
+  void and_shifted_down(unsigned by) {
+    const unsigned words = by / 64, bits = by % 64;
+    for (unsigned w = 0; w < kWords; w++) {
+      const uint64_t low = w + words < kWords ? word_[w + words] >> bits : 0;
+      const uint64_t high = bits != 0 && w + words + 1 < kWords ? word_[w + words + 1] << (64 - bits) : 0;
+      word_[w] &= low | high;
+    }
+  }
   template <typename F>
   static void each_word(unsigned first, unsigned count, F f) {
     while (count != 0) {

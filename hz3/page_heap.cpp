@@ -4,7 +4,9 @@
 namespace hz3 {
 namespace {
 
-constinit PageHeap heaps[kShards];
+constinit PageHeap heaps[kPageHeaps];
+
+PageHeap& heap_for(unsigned shard) { return heaps[shard % kPageHeaps]; }
 
 // Pages that are free and not yet given back, over all heaps: what the reserve bounds. Relaxed: a threshold, not a count
 // that anything relies on.
@@ -14,19 +16,34 @@ constinit std::atomic<size_t> all_dirty{0};
 constinit std::atomic<size_t> all_used{0};
 constinit std::atomic<size_t> peak_used{0};
 
+// Pages that were taken for runs in this window of kSwingMs and in the one before.
+constinit std::atomic<size_t> taken{0}, taken_before{0};
+constinit std::atomic<uint64_t> window_since_ms{0};
+
 void note_used(size_t pages) {
+  taken.fetch_add(pages, std::memory_order_relaxed);
   const size_t used = all_used.fetch_add(pages, std::memory_order_relaxed) + pages;
   if (used > peak_used.load(std::memory_order_relaxed)) peak_used.store(used, std::memory_order_relaxed);
 }
 
+constexpr size_t kSwingReserves = 8;  // as many times the reserve may be dirty for a moment
+
 constexpr unsigned kDescriptorBatch = kPageSize / sizeof(Run);
 constexpr unsigned kLookDirty = 4;  // segments whose free pages are compared one by one
 constexpr size_t kLeastReservePages = 64 < kPurgeReservePages ? 64 : kPurgeReservePages;
+constexpr unsigned kLookPlaces = 8;
 constexpr unsigned kLook = 8;  // segments of a list that are compared for the fullest
+
+// The lowest set bit at a multiple of `alignment`; kSegmentPages when there is none.
+unsigned first_aligned(const PageBits& bits, unsigned alignment) {
+  unsigned at = bits.next_set(0);
+  while (at < kSegmentPages && at % alignment != 0) at = bits.next_set(at + 1);
+  return at;
+}
 
 }  // namespace
 
-PageHeap& PageHeap::of(unsigned shard) { return heaps[shard]; }
+PageHeap& PageHeap::number(unsigned i) { return heaps[i]; }
 size_t PageHeap::dirty_pages() { return all_dirty.load(std::memory_order_relaxed); }
 
 void PageHeap::count_dirty(int more) {
@@ -35,13 +52,19 @@ void PageHeap::count_dirty(int more) {
 }
 
 size_t PageHeap::reserve_pages() {
-  return clamp(peak_used.load(std::memory_order_relaxed) / 4, kLeastReservePages, kPurgeReservePages);
+  return clamp(peak_used.load(std::memory_order_relaxed) / 16, kLeastReservePages, kPurgeReservePages);
 }
 
-size_t PageHeap::most_dirty_pages() {
-  const size_t half = peak_used.load(std::memory_order_relaxed) / 2;
-  const size_t reserve = reserve_pages();
-  return half > reserve ? half : reserve;
+// Relaxed, and threads may rotate the window at the same time: a heuristic.
+size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
+  const uint64_t since = window_since_ms.load(std::memory_order_relaxed);
+  if (now_ms - since >= kSwingMs) {
+    taken_before.store(now_ms - since < 2 * kSwingMs ? taken.load(std::memory_order_relaxed) : 0, std::memory_order_relaxed);
+    taken.store(0, std::memory_order_relaxed);
+    window_since_ms.store(now_ms, std::memory_order_relaxed);
+  }
+  const size_t pages = taken.load(std::memory_order_relaxed) + taken_before.load(std::memory_order_relaxed);
+  return clamp(pages, kPurgeReservePages, kSwingReserves * kPurgeReservePages);
 }
 
 void PageHeap::relax_reserve() {
@@ -108,6 +131,7 @@ void PageHeap::adopt(Segment* s, unsigned self) {
 // --- ranges of pages -------------------------------------------------------------------------------------------------
 
 void PageHeap::take_range(Segment* s, unsigned first, unsigned pages) {
+  const bool in_longest = s->used.next_set(first + pages) - s->used.clear_before(first) == s->longest;
   const unsigned dirty = s->dirty.count(first, pages);
  if (dirty != 0) {
     s->dirty.clear(first, pages);
@@ -120,7 +144,7 @@ void PageHeap::take_range(Segment* s, unsigned first, unsigned pages) {
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
   free_pages_.fetch_sub(pages, std::memory_order_relaxed);
   note_used(pages);
-  remeasure(s);
+  if (in_longest) remeasure(s);
 }
 
 // Finds the longest free extent anew, after pages in the middle of one were taken.
@@ -146,55 +170,51 @@ void PageHeap::free_range(Segment* s, unsigned first, unsigned pages) {
   relist(s);
 }
 
-// Finds the best place in a segment: first where most of the `soon` pages that will be written at once are in memory already
-// and fewest of the others, then where the extent is shortest. Returns false when the segment offers nothing better.
-bool PageHeap::look_in(Segment* s, unsigned pages, unsigned alignment, unsigned soon, Place& best) {
-  const unsigned need = pages + alignment - 1;  // an extent this long holds an aligned place
-  bool better = false;
-  for (unsigned first = s->used.next_clear(0); first < kSegmentPages;) {
-    const unsigned end = s->used.next_set(first);
-    if (end - first >= need) {
-      // Only the two ends of an extent: a run in its middle would leave two pieces.
-      const unsigned low = static_cast<unsigned>(round_up(first, alignment));
-      const unsigned high = (end - pages) / alignment * alignment;
-      for (const unsigned at : {low, high}) {
-        const int gain = s->dirty_pages == 0 ? 0
-                                             : 2 * static_cast<int>(s->dirty.count(at, soon)) -
-                                                   static_cast<int>(s->dirty.count(at + soon, pages - soon));
-        if (best.segment == nullptr || gain > best.gain ||
-            (gain == best.gain && best.segment == s && end - first < best.length)) {
-          best = Place{s, at, gain, end - first};
-          better = true;
-        }
-        if (s->dirty_pages == 0) break;
-      }
-    }
-    first = s->used.next_clear(end);
-  }
-  return better;
+// Where the first `soon` of `pages` free pages are in memory already. False when there is no such place.
+bool PageHeap::in_memory(const Segment* s, unsigned pages, unsigned alignment, unsigned soon, unsigned* at) {
+  const PageBits starts = s->dirty.starts_of(soon) & (~s->used).starts_of(pages);
+  *at = first_aligned(starts.first_of_stretches(), alignment);
+  if (*at == kSegmentPages) *at = first_aligned(starts, alignment);
+  return *at != kSegmentPages;
 }
 
-// A place for `pages` pages: in a segment that has pages in memory which no run holds, of those freed into last; else in
-// the fullest of the segments whose longest extent is just long enough.
+// A place for `pages` pages, at the start of a free extent if possible, so that one piece is left and not two; of the first
+// few such places the one with most of what is needed soon in memory. kSegmentPages when there is none.
+unsigned PageHeap::best_start(const Segment* s, unsigned pages, unsigned alignment, unsigned soon) {
+  const PageBits starts = (~s->used).starts_of(pages);
+  const PageBits firsts = starts.first_of_stretches();
+  unsigned best = first_aligned(firsts, alignment);
+  if (best == kSegmentPages) return first_aligned(starts, alignment);
+  if (s->dirty_pages == 0) return best;
+  unsigned most = s->dirty.count(best, soon);
+  unsigned at = best;
+  for (unsigned looked = 1; looked < kLookPlaces; looked++) {
+    at = firsts.next_set(at + 1);
+    if (at == kSegmentPages) break;
+    const unsigned dirty = at % alignment == 0 ? s->dirty.count(at, soon) : 0;
+    if (dirty > most) most = dirty, best = at;
+  }
+  return best;
+}
+
+// In a segment that has pages in memory which no run holds, of those freed into last; else in the fullest of the segments
+// whose longest extent is just long enough.
 PageHeap::Place PageHeap::find(unsigned pages, unsigned alignment, unsigned soon, Look look) {
-  const unsigned need = pages + alignment - 1;
-  Place best{};
   unsigned looked = 0;
   for (Segment* s = dirty_last_; s != nullptr && looked < kLookDirty; s = s->dirty_prev, looked++) {
-    if (s->longest >= need) look_in(s, pages, alignment, soon, best);
-    if (best.segment != nullptr && best.gain == 2 * static_cast<int>(soon)) return best;
+    unsigned at;
+    if (s->longest >= pages && s->dirty_pages >= soon && in_memory(s, pages, alignment, soon, &at)) return Place{s, at};
   }
-  if (best.segment != nullptr && best.gain > 0) return best;
   if (look == Look::InMemory) return Place{};
+  const unsigned need = pages + alignment - 1;  // an extent this long holds an aligned place
   Segment* fullest = nullptr;
   for (unsigned list = list_for(need); list < kLists && fullest == nullptr; list++) {
     looked = 0;
     for (Segment* s = list_[list]; s != nullptr && looked < kLook; s = s->next, looked++)
       if (s->longest >= need && (fullest == nullptr || s->free_pages < fullest->free_pages)) fullest = s;
   }
-  best = Place{};
-  if (fullest != nullptr) look_in(fullest, pages, alignment, soon, best);
-  return best;
+  if (fullest == nullptr) return Place{};
+  return Place{fullest, best_start(fullest, pages, alignment, soon)};
 }
 
 // --- runs ------------------------------------------------------------------------------------------------------------
@@ -225,13 +245,14 @@ void PageHeap::forget_descriptors(uint64_t retired) {
   }
 }
 
-Run* PageHeap::take_descriptor(unsigned self, Arena* arena) {
-  LockGuard guard(heaps[self].lock_);
-  return heaps[self].descriptor(arena);
+Run* PageHeap::take_descriptor(unsigned shard, Arena* arena) {
+  PageHeap& heap = heap_for(shard);
+  LockGuard guard(heap.lock_);
+  return heap.descriptor(arena);
 }
 
-void PageHeap::return_descriptor(unsigned self, Run* run) {
-  PageHeap& heap = heaps[self];
+void PageHeap::return_descriptor(unsigned shard, Run* run) {
+  PageHeap& heap = heap_for(shard);
   LockGuard guard(heap.lock_);
   Run*& spare = heap.spare_[run->segment->arena->number()];
   run->next = spare;
@@ -262,12 +283,13 @@ Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon, 
   return place.segment != nullptr ? carve(place.segment, place.at, pages) : nullptr;
 }
 
-// First pages that are in memory, of whatever shard; then others of this one; then of a shard that has many, so that shards
-// do not end up sharing segments page by page.
-Run* PageHeap::allocate(unsigned self, unsigned pages, unsigned alignment, unsigned soon) {
-  for (unsigned i = 0; i < kShards; i++) {
-    PageHeap& heap = heaps[self + i < kShards ? self + i : self + i - kShards];
-    if (heap.dirty_pages_.load(std::memory_order_relaxed) < pages) continue;
+// First pages that are in memory, of whatever heap; then others of the shard's own; then of a heap that has many, so that
+// heaps do not end up sharing segments page by page.
+Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
+  const unsigned self = shard % kPageHeaps;
+  for (unsigned i = 0; i < kPageHeaps; i++) {
+    PageHeap& heap = heaps[(self + i) % kPageHeaps];
+    if (heap.dirty_pages_.load(std::memory_order_relaxed) < soon) continue;
     if (Run* run = heap.allocate_here(pages, alignment, soon, Look::InMemory)) return run;
   }
   PageHeap& heap = heaps[self];

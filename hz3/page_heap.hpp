@@ -1,4 +1,5 @@
-// The page heap of a shard: segments, the page runs in them, and the way of free pages back to the kernel.
+// The page heaps: segments, the page runs in them, and the way of free pages back to the kernel. There are fewer of them than
+// shards: pages are asked for far more rarely than blocks, and what one heap holds free the others have to do without.
 //
 //   untouched ──allocate──► used ──free──► dirty ──(decay / 2)──► aging ──(decay / 2)──► purged (= untouched)
 //                            ▲               │                      │
@@ -18,11 +19,18 @@
 
 namespace hz3 {
 
+// Programs whose use swings faster than this, threads that wait for a processor with much in flight among them, find their
+// pages in memory when they want them back (t32.mixed.r50: half of the time went into purging and faulting in again).
+inline constexpr unsigned kSwingMs = 100 < kPurgeDecayMs ? 100 : kPurgeDecayMs;
+
+inline constexpr unsigned kPageHeaps = kShards < 8 ? kShards : 8;
+
 class PageHeap {
  public:
-  // A run of `pages` pages (at most kSegmentPages / 2) aligned to `alignment` pages, neither tagged nor carved: the fields
-  // start, segment, pages and zero are set. `self` is this heap's number. nullptr when there is no memory.
-  static Run* allocate(unsigned self, unsigned pages, unsigned alignment, unsigned soon);
+  // A run of `pages` pages (at most kSegmentPages / 2) for a shard, aligned to `alignment` pages, neither tagged nor carved:
+  // the fields start, segment, pages and zero are set. Its first `soon` pages are about to be written. nullptr when there is
+  // no memory.
+  static Run* allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon);
   // Takes a run back; its tags must be 0 by now. Its first `written` pages were in use, those behind them never. Any thread.
   static void free(Run* run, unsigned written);
   // Grows a run in place to `pages` pages; false when its neighbour is in use. The new pages are unlabelled. `zero` tells
@@ -34,20 +42,22 @@ class PageHeap {
   static void purge_all(uint64_t now_ms, bool everything);
 
   static size_t dirty_pages();
-  // The dirty pages that are kept until they decay: a quarter of what was in use of late, at most the configured reserve.
-  // Those above it decay within kSwingMs; what exceeds most_dirty_pages(), half of what was in use of late, goes on the spot.
+  // The dirty pages that are kept until they decay: a 16th of what was in use of late, at most the configured reserve. Those
+  // above it decay within kSwingMs.
   static size_t reserve_pages();
-  static size_t most_dirty_pages();
+  // The dirty pages that are kept at all, what exceeds them goes on the spot: the configured reserve; more, within bounds, in
+  // a program that took as many for new runs in the last moments: its use swings, and it will want them back.
+  static size_t most_dirty_pages(uint64_t now_ms);
   // Lets the memory of what was in use fade. Called once a tick.
   static void relax_reserve();
   static size_t free_pages();
   Mutex& mutex() { return lock_; }
-  static PageHeap& of(unsigned shard);
-  // A run descriptor for a span, which no heap lists.
+  static PageHeap& number(unsigned i);
   // Forgets the unused run descriptors of the arenas in the bit set, which are about to be unmapped.
   static void forget_descriptors(uint64_t arenas);
-  static Run* take_descriptor(unsigned self, Arena* arena);
-  static void return_descriptor(unsigned self, Run* run);
+  // A run descriptor for a span, which no heap lists.
+  static Run* take_descriptor(unsigned shard, Arena* arena);
+  static void return_descriptor(unsigned shard, Run* run);
 
  private:
   // Lists by the length of the longest free extent: 0 for none free, else 1 + log2.
@@ -59,10 +69,9 @@ class PageHeap {
   struct Place {
     Segment* segment;
     unsigned at;
-    int gain;         // pages in memory that will be written soon, less those that would only be held
-    unsigned length;  // of the extent
   };
-  static bool look_in(Segment* s, unsigned pages, unsigned alignment, unsigned soon, Place& best);
+  static bool in_memory(const Segment* s, unsigned pages, unsigned alignment, unsigned soon, unsigned* at);
+  static unsigned best_start(const Segment* s, unsigned pages, unsigned alignment, unsigned soon);
   Place find(unsigned pages, unsigned alignment, unsigned soon, Look look);
   Run* carve(Segment* s, unsigned at, unsigned pages);
   void adopt(Segment* s, unsigned self);

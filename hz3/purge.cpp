@@ -8,10 +8,6 @@ constexpr os::Advice kAdvice = kPurgeAdvice == PurgeAdvice::Free   ? os::Advice:
                                : kPurgeAdvice == PurgeAdvice::Cold ? os::Advice::Cold
                                                                    : os::Advice::DontNeed;
 
-// Programs whose use swings faster than this, threads that wait for a processor with much in flight among them, find their
-// pages in memory when they want them back (t32.mixed.r50: half of the time went into purging and faulting in again).
-constexpr unsigned kSwingMs = 100 < kPurgeDecayMs ? 100 : kPurgeDecayMs;
-
 // The pages [first, end) without the ends of kernel pages that they only touch.
 void whole_kernel_pages(unsigned* first, unsigned* end) {
   const unsigned per = static_cast<unsigned>(os::page_size() >> kPageShift);
@@ -42,7 +38,7 @@ unsigned PageHeap::purge_segment(Segment* s, bool everything) {
 
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
   free_pages_.fetch_sub(pages, std::memory_order_relaxed);
-  unlist(s);
+  remeasure(s);
 
   lock_.unlock();
   PageBits zeroed{};
@@ -75,7 +71,7 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
     Segment* s = dirty_first_;
     if (s == nullptr) return;
     const size_t dirty = dirty_pages();
-    const bool all = everything || dirty > most_dirty_pages();
+    const bool all = everything || dirty > most_dirty_pages(now_ms);
     if (!all && now_ms - s->dirty_since_ms < (dirty > reserve_pages() ? kSwingMs : kPurgeDecayMs) / 2) return;
     purge_segment(s, all);
     if (s->free_pages == kSegmentPages && s->dirty_pages == 0) {
@@ -90,7 +86,7 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
 }
 
 void PageHeap::purge_all(uint64_t now_ms, bool everything) {
-  for (unsigned i = 0; i < kShards; i++) of(i).purge(now_ms, everything);
+  for (unsigned i = 0; i < kPageHeaps; i++) number(i).purge(now_ms, everything);
 }
 
 }  // namespace hz3

@@ -7,7 +7,7 @@ namespace {
 constexpr bool run_offsets_divide_exactly(const ClassTables& t) {
   for (Slot s = 1; s < kSlots; s++) {
     const ClassInfo& c = t.info[s];
-    if (c.size % kQuantum != 0 || c.run_blocks * size_t{c.size} * 64 < c.run_pages * kPageSize * 63) return false;
+    if (c.size % kQuantum != 0 || c.run_blocks * size_t{c.size} * 40 < c.run_pages * kPageSize * 39) return false;
     if (c.run_pages > kSegmentPages / 2) return false;
     for (unsigned i = 0; i < c.run_blocks; i++) {
       const uint64_t first = uint64_t{i} * c.size;

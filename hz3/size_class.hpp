@@ -67,7 +67,7 @@ constexpr ClassTables make_class_tables() {
     c.reciprocal = static_cast<uint32_t>(((uint64_t{1} << kReciprocalShift) + c.size - 1) / c.size);
     c.run_blocks = static_cast<uint16_t>(c.run_pages * kPageSize / c.size);
     c.carve = static_cast<uint16_t>(clamp(kCarveBytes / c.size, 1, kRefillBlocks));
-    c.limit_first = static_cast<uint16_t>(clamp(kBinFirstBytes / c.size, 8, kBinLimitBlocks));
+    c.limit_first = static_cast<uint16_t>(clamp(kBinFirstBytes / c.size, 4, kBinLimitBlocks));
     c.refill = static_cast<uint16_t>(clamp(clamp(kRefillBytes / c.size, 2, kRefillBlocks), 1, c.limit_first));
     c.limit_most = static_cast<uint16_t>(clamp(kBinLimitBytes / c.size, 16, kBinLimitBlocks));
   }

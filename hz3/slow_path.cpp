@@ -79,9 +79,7 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
   slow_call_event(tc);
   if (tc->overflowed[slot]) {
     tc->overflowed[slot] = false;
-    const unsigned twice = tc->limit[slot] * 2u;
-   const unsigned most = class_info(slot).limit_most;
-    tc->limit[slot] = static_cast<uint16_t>(twice < most ? twice : most);
+    grow_limit(tc, slot);
   }
   if (!remote::Inbox::of(tc->shard).empty()) {
     take_inbox(tc);

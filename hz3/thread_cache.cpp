@@ -27,6 +27,7 @@ void on_thread_exit(void* value) {
   if (tc != tls_cache) return;
   if (++tc->destructor_rounds <= kDestructorRounds && pthread_setspecific(exit_key, tc) == 0) return;
   flush_cache(tc);
+  drop_grants(tc);
   tls_cache = &ended_cache;
   thread_registry.detach(tc);
 }
@@ -95,6 +96,7 @@ ThreadCache* ThreadRegistry::attach() {
   tc->in_use = true;
   tc->destructor_rounds = 0;
   tc->slow_calls = tc->stash_waits = 0;
+  tc->granted = 0;
   for (Slot slot = 1; slot < kSlots; slot++) {
     tc->limit[slot] = class_info(slot).limit_first;
     tc->room[slot] = tc->limit[slot] * kRoomUnit;
@@ -113,6 +115,7 @@ void ThreadRegistry::detach(ThreadCache* tc) {
 }
 
 void ThreadRegistry::keep_only(ThreadCache* mine) {
+  keep_grants_of(mine);
   for (unsigned i = 0; i < kShards; i++) live_[i] = 0;
   free_ = nullptr;
   for (ThreadCache* tc = all_; tc != nullptr; tc = tc->next) {

@@ -39,6 +39,7 @@ struct alignas(2 * kCacheLine) ThreadCache {
   uint32_t slow_calls;   // drives the clock reads of the slow path
   uint32_t stash_waits;  // slow calls since the stash was last flushed
   uint64_t last_trim_ms;
+  size_t granted;  // bytes by which the limits of all bins together exceed their first values
   int32_t seen_room[kSlots];  // at the last trim: a bin whose room has not changed since is idle
   ThreadCache* next;          // in the list of all caches that ever were
   ThreadCache* next_free;     // in the list of those without a thread
@@ -62,6 +63,13 @@ inline bool is_static_cache(const ThreadCache* tc) { return tc->key == kNoShardK
 
 // The calling thread's cache, made when there is none. nullptr after the thread's cache was torn down, or without memory.
 HZ3_SLOW ThreadCache* own_cache_slow();
+
+// Doubles the limit of a bin that overflowed and has now run empty, as far as the budgets of the thread and the process allow.
+void grow_limit(ThreadCache* tc, Slot slot);
+// Takes back what limits grew by, in a cache that is given up.
+void drop_grants(ThreadCache* tc);
+// In the child of fork(): only `mine` (or nobody, nullptr) has grants.
+void keep_grants_of(const ThreadCache* mine);
 
 // Looks at a bin that has no room left: bounds it and does deferred work. Event. The first argument, the block that was just
 // freed, keeps the others in the registers where the hot path has them.

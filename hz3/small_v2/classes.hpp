@@ -21,7 +21,7 @@ constexpr ClassList<kClasses> make_classes() {
 }
 inline constexpr ClassList<kClasses> kList = make_classes();
 
-constexpr unsigned run_pages(size_t size) { return tight_run_pages(size, kRunBytes); }
+constexpr unsigned run_pages(size_t size) { return run_pages_for(size, kRunBytes, 64); }
 
 static_assert(kList.size[kClasses - 1] == kMaxBytes);
 
