@@ -44,39 +44,19 @@ void* fail(int error) {
 }
 
 // Alignment is a power of two.
-void* allocate_aligned(size_t alignment, size_t bytes) {
-  if (alignment <= kQuantum) return malloc_hot(bytes);
+HZ3_SLOW void* aligned_slow(size_t alignment, size_t bytes) {
   if (bytes > PTRDIFF_MAX || alignment > PTRDIFF_MAX - bytes) return fail(ENOMEM);
   if (const Slot slot = slot_of_aligned(bytes, alignment)) return malloc_hot(class_bytes(slot));
   bool zero = false;
   return alloc_large(alignment, bytes != 0 ? bytes : 1, &zero);
 }
 
-}  // namespace
-
-void* calloc(size_t count, size_t bytes) {
-  size_t total;
-  if (__builtin_mul_overflow(count, bytes, &total)) return fail(ENOMEM);
-  bool zero = false;
-  if (unlikely(total > kMaxTierBytes)) {
-    void* p = alloc_large(1, total, &zero);
-    if (p == nullptr) return nullptr;
-    return zero ? p : memset(p, 0, total);
-  }
-  ThreadCache* tc = tls_cache;
-  const Slot slot = slot_of(total);
-  void* p = tc->head[slot];
-  if (likely(p != nullptr)) {
-    tc->head[slot] = link_of(p);
-    tc->room[slot] += kRoomUnit;
-    return memset(p, 0, total);
-  }
-  p = alloc_slow_zero(tc, slot, &zero);
-  if (p == nullptr) return nullptr;
-  if (!zero) return memset(p, 0, total);
-  set_link(p, nullptr);
-  return p;
+HZ3_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) {
+  void* p = aligned_hot(alignment, bytes);
+  return likely(p != nullptr) ? p : aligned_slow(alignment, bytes);
 }
+
+}  // namespace
 
 void* realloc(void* p, size_t bytes) {
   if (p == nullptr) return malloc_hot(bytes);
@@ -103,9 +83,12 @@ void* realloc(void* p, size_t bytes) {
 
 void* memalign(size_t alignment, size_t bytes) {
   if (alignment > (size_t{1} << 62)) return fail(EINVAL);
-  size_t power = kQuantum;
-  while (power < alignment) power *= 2;
-  return allocate_aligned(power, bytes);
+  if (unlikely(!is_power_of_two(alignment))) {
+    size_t power = kQuantum;
+    while (power < alignment) power *= 2;
+    alignment = power;
+  }
+  return allocate_aligned(alignment, bytes);
 }
 
 void* aligned_alloc(size_t alignment, size_t bytes) {
@@ -115,10 +98,13 @@ void* aligned_alloc(size_t alignment, size_t bytes) {
 
 int posix_memalign(void** out, size_t alignment, size_t bytes) {
   if (!is_power_of_two(alignment) || alignment % sizeof(void*) != 0) return EINVAL;
-  const int saved = errno;
-  void* p = allocate_aligned(alignment, bytes);
-  errno = saved;
-  if (p == nullptr) return ENOMEM;
+  void* p = aligned_hot(alignment, bytes);
+  if (unlikely(p == nullptr)) {
+    const int saved = errno;
+    p = aligned_slow(alignment, bytes);
+    errno = saved;
+    if (p == nullptr) return ENOMEM;
+  }
   *out = p;
   return 0;
 }

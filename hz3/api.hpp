@@ -3,12 +3,17 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "hz3/hot.hpp"
 
 namespace hz3::api {
 
-void* calloc(size_t count, size_t bytes);
+HZ3_ALWAYS_INLINE void* calloc(size_t count, size_t bytes) {
+  size_t total;
+  if (unlikely(__builtin_mul_overflow(count, bytes, &total))) total = SIZE_MAX;  // which no allocation serves
+  return calloc_hot(total);
+}
 void* realloc(void* p, size_t bytes);
 // Any alignment; 0 and those that are no power of two are rounded up to one, as memalign of the C library does.
 void* memalign(size_t alignment, size_t bytes);

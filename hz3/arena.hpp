@@ -102,9 +102,9 @@ class Arena {
   size_t reservation_bytes_ = 0;
   MetaRegion tag_region_{}, id_region_{}, segment_region_{}, run_region_{}, free_region_{}, raw_region_{};
   uint32_t segments_max_ = 0;
-  uint32_t segments_used_ = 0;  // segments below this index were taken at least once
+  uint32_t segments_used_ = 0;    // segments below this index were taken at least once
   uint32_t segments_usable_ = 0;  // those below this index were made usable
-  uint32_t free_segments_ = 0;  // of those, free again
+  uint32_t free_segments_ = 0;    // of those, free again
   uint32_t runs_used_ = 0;
   unsigned number_ = 0;
 };

@@ -36,7 +36,9 @@ class Central {
   void put(void* list);
 
   // Gives the spare runs to the page heap that have been spare since the last call. Called once a tick.
-  void release_spares();
+  void release_spares() {
+    if (spares_.load(std::memory_order_relaxed) != 0) release_old_spares();
+  }
   // Gives all of them.
   void release_all_spares();
 
@@ -55,12 +57,17 @@ class Central {
   void take_from_lists(Slot slot, unsigned want, Batch& batch);
   void count_returned(Slot slot, int more) {
     // relaxed: written under the lock; others read it as a hint
-    returned_[slot].store(returned_[slot].load(std::memory_order_relaxed) + static_cast<unsigned>(more), std::memory_order_relaxed);
+    returned_[slot].store(returned_[slot].load(std::memory_order_relaxed) + static_cast<unsigned>(more),
+                          std::memory_order_relaxed);
   }
   void take_from_run(Run* run, unsigned want, Batch& batch);
   void relist(Run* run);
   void unlist(Run* run);
   Run* retire(Run* run, Run* freed);
+  void release_old_spares();
+  void count_spares(int more) {
+    spares_.store(spares_.load(std::memory_order_relaxed) + static_cast<unsigned>(more), std::memory_order_relaxed);
+  }
   void release_spares_if(bool (*idle)(const Run*));
   static void release(Run* freed);
 
@@ -69,6 +76,7 @@ class Central {
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
   // runs of a bin that lives around zero would cost more than the blocks.
   Run* spare_[kSlots] = {};
+  std::atomic<uint32_t> spares_{0};  // how many there are; relaxed: written under the lock, others read it as a hint
   std::atomic<uint32_t> returned_[kSlots] = {};  // sum of free_count of the runs on the lists
 };
 

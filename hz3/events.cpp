@@ -8,6 +8,7 @@ namespace hz3 {
 namespace {
 
 constexpr unsigned kClockEvery = 16;    // slow calls between two looks at the clock
+constexpr unsigned kLeastRoom = 2;      // blocks
 constexpr unsigned kStashPatience = 8;  // slow calls after which even a small stash is flushed
 constexpr uint64_t kTickMs = kPurgeDecayMs / 4 > 10 ? kPurgeDecayMs / 4 : 10;
 
@@ -133,17 +134,20 @@ void slow_call_event(ThreadCache* tc) {
   if (++tc->slow_calls % kClockEvery == 0) look_at_clock(tc);
 }
 
-void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) {
+void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
   const unsigned limit = tc->limit[slot];
   unsigned length = 0;
-  for (void* b = tc->head[slot]; b != nullptr && length <= limit; b = link_of(b)) length++;
-  if (length > limit) {
+  for (void* b = tc->head[slot]; b != nullptr && length < limit; b = link_of(b)) length++;
+  if (length >= limit) {
     length = limit / 2;
     tc->overflowed[slot] = true;
     send_home(tc, slot, cut_after(tc->head[slot], length));
   }
-  tc->room[slot] = static_cast<int32_t>(limit - length) * kRoomUnit;
+  tc->seen_room[slot] = kBusyBin;
+  // A bin that is nearly full gets a little more room than it has, or it would be back here after a few frees.
+  const unsigned least = kLeastRoom + limit / 8;
+  tc->room[slot] = static_cast<int32_t>(limit - length > least ? limit - length : least) * kRoomUnit;
   flush_stash_when_due(tc);
   look_at_clock(tc);
 }

@@ -43,8 +43,11 @@ void prepare() {
   fork_lock.lock();
   bool interrupted = false;
   for (unsigned i = 0; i < kLocks; i++) interrupted = interrupted || lock_at(i).held_by_me();
-  if (!interrupted)
+  if (!interrupted) {
+    ThreadCache* mine = tls_cache;
+    if (!is_static_cache(mine) && !mine->stash.busy()) mine->stash.stash_flush_all();
     for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  }
   for (unsigned i = 0; i < kLocks; i++) {
     if (lock_at(i).held_by_me()) continue;
     lock_at(i).lock();

@@ -1,43 +1,85 @@
-// The hot path, top to bottom in call order. A malloc that hits and a local free touch: the thread pointer, the class table
-// (a byte), one bin head; and the page tag, the bin head and its room.
+// The hot path, top to bottom in call order. A malloc that hits and a local free touch: the thread pointer, the size map (a
+// byte), one bin head; and the page tag, the bin head and its room.
 //
-//   malloc(n)  ─► slot = table[n] ─► bin has a block ─► pop it
-//                                  └ empty ─► alloc_slow: inbox ─► central ─► fresh run
+//   malloc(n)  ─► slot = slot_map[n] ─► bin has a block ─► pop it
+//                                     └ empty ─► alloc_slow: inbox ─► central ─► other shards ─► fresh run
 //                n above the tiers ─► large_slow
 //   free(p)    ─► tag = tags[page of p] ─► slot = tag ^ key is a slot: ours and local ─► push it ─► no room: bin_event_slow
-//                │                        └ another shard's ─► free_remote: stash_push
+//                │                        └ another shard's ─► free_remote: keep it or stash_push
 //                └ not in the first arena, no tag, a large block ─► free_slow
 //
 // Preconditions: none; a thread without a cache has the static one, which is empty and matches no tag. Slow functions are
 // tail-called: they get what was computed in registers and return to the caller of malloc or free.
 #pragma once
 
+#include <cstring>
+
 #include "hz3/thread_cache.hpp"
 
 namespace hz3 {
 
 // A block of at most kMaxTierBytes, of a class that the thread's bin has run out of. ENOMEM and nullptr without memory.
-[[gnu::noinline]] void* alloc_slow(size_t bytes);
+[[gnu::noinline]] void* alloc_slow(size_t bytes) noexcept;
 // The same for a class; `zero` tells whether the block is zero but for its first word.
 void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero);
 // A block above the tiers. ENOMEM and nullptr without memory or above PTRDIFF_MAX.
-HZ3_SLOW void* large_slow(size_t bytes);
+HZ3_SLOW void* large_slow(size_t bytes) noexcept;
 // The same for an alignment (a power of two) and any size; `zero` tells whether the block is zero.
 void* alloc_large(size_t alignment, size_t bytes, bool* zero);
+// A zeroed block of any size, for which the thread's bin has nothing.
+[[gnu::noinline]] void* calloc_slow(size_t bytes) noexcept;
 // A block that some other shard may own, or none at all. `mismatch` is the low half of its tag xor tc->key.
-[[gnu::noinline]] void free_remote(void* p, uint64_t mismatch, ThreadCache* tc);
+[[gnu::noinline]] void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept;
 // Whatever the hot path does not know: nullptr, large blocks, other arenas, foreign pointers, threads without a cache.
-[[gnu::noinline]] void free_slow(void* p);
+[[gnu::noinline]] void free_slow(void* p) noexcept;
 
-HZ3_ALWAYS_INLINE void* malloc_hot(size_t bytes) {
-  if (unlikely(bytes > kMaxTierBytes)) return large_slow(bytes);
-  const uint64_t slot = slot_of(bytes);
-  ThreadCache* tc = tls_cache;
-  void* block = as_result(tc->head[slot]);
-  if (unlikely(block == nullptr)) return alloc_slow(bytes);
+HZ3_ALWAYS_INLINE void* pop_hot(ThreadCache* tc, uint64_t slot, void* block) {
   tc->head[slot] = link_of(block);
   tc->room[slot] += kRoomUnit;
   return block;
+}
+
+// `Miss` and `Large` are alloc_slow and large_slow, or functions that call them and see to failure.
+template <void* (*Miss)(size_t), void* (*Large)(size_t)>
+HZ3_ALWAYS_INLINE void* allocate_hot(size_t bytes) {
+  if (unlikely(bytes > kMaxTierBytes)) return Large(bytes);
+  ThreadCache* tc = tls_cache;
+  const uint64_t slot = tc->slot_map[(bytes + kQuantum - 1) / kQuantum];
+  void* block = as_result(tc->head[slot]);
+  if (unlikely(block == nullptr)) return Miss(bytes);
+  return pop_hot(tc, slot, block);
+}
+
+HZ3_ALWAYS_INLINE void* malloc_hot(size_t bytes) { return allocate_hot<alloc_slow, large_slow>(bytes); }
+
+HZ3_ALWAYS_INLINE void* calloc_hot(size_t bytes) {
+  if (unlikely(bytes > kMaxTierBytes)) return calloc_slow(bytes);
+  ThreadCache* tc = tls_cache;
+  const size_t units = (bytes + kQuantum - 1) / kQuantum;
+  const uint64_t slot = tc->slot_map[units];
+  void* block = tc->head[slot];
+  if (unlikely(block == nullptr)) return calloc_slow(bytes);
+  pop_hot(tc, slot, block);
+  constexpr size_t kInlineUnits = 16;  // up to so many a loop of 16-byte stores is faster than the call of memset
+  if (unlikely(units > kInlineUnits)) return memset(block, 0, bytes);
+  using Unit [[gnu::vector_size(kQuantum), gnu::may_alias]] = uint64_t;
+  Unit* unit = static_cast<Unit*>(block);
+  for (Unit* end = unit + units; unit != end; unit++) {
+    *unit = Unit{};
+    __asm__("" : "+r"(unit));  // or the compiler makes it a memset again
+  }
+  return block;
+}
+
+// A block aligned to `alignment`, a power of two, if the thread's bin has one; else nullptr.
+HZ3_ALWAYS_INLINE void* aligned_hot(size_t alignment, size_t bytes) {
+  if (unlikely(bytes > kMaxTierBytes || alignment > kPageSize)) return nullptr;
+  ThreadCache* tc = tls_cache;
+  uint64_t slot = tc->slot_map[(bytes + kQuantum - 1) / kQuantum];
+  // Runs start on a page, so a class whose size is a multiple of the alignment has aligned blocks. The last one is.
+  while ((class_bytes(static_cast<Slot>(slot)) & (alignment - 1)) != 0) slot++;
+  void* block = as_result(tc->head[slot]);
+  return likely(block != nullptr) ? pop_hot(tc, slot, block) : nullptr;
 }
 
 HZ3_ALWAYS_INLINE void free_hot(void* p) {

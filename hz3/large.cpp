@@ -221,6 +221,7 @@ void* move(unsigned shard, void* p, size_t bytes) {
 }
 
 void purge_spans(uint64_t now_ms, bool everything) {
+  if (cached_span_bytes() == 0) return;
   for (SpanCache& cache : caches) {
     CachedSpan old[kCachedSpans];
     unsigned n = 0;

@@ -8,7 +8,8 @@
 #include "hz3/api.hpp"
 #include "hz3/message.hpp"
 
-__asm__(".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak _Unwind_Resume\n.weak _ZSt9terminatev");
+__asm__(
+    ".weak __gxx_personality_v0\n.weak __cxa_begin_catch\n.weak __cxa_end_catch\n.weak _Unwind_Resume\n.weak _ZSt9terminatev");
 
 extern "C" {
 // std::get_new_handler() and std::__throw_bad_alloc() under their symbols, so that weak declarations do not disagree with
@@ -46,10 +47,17 @@ HZ3_SLOW void* new_nothrow_slow(size_t bytes, size_t alignment) noexcept {
   }
 }
 
-HZ3_ALWAYS_INLINE void* new_hot(size_t bytes) {
-  void* p = malloc_hot(bytes);
+void* new_miss(size_t bytes) {
+  void* p = alloc_slow(bytes);
   return likely(p != nullptr) ? p : new_slow(bytes, 0);
 }
+
+HZ3_SLOW void* new_large(size_t bytes) {
+  void* p = large_slow(bytes);
+  return likely(p != nullptr) ? p : new_slow(bytes, 0);
+}
+
+HZ3_ALWAYS_INLINE void* new_hot(size_t bytes) { return allocate_hot<new_miss, new_large>(bytes); }
 
 void* new_nothrow(size_t bytes, size_t alignment) noexcept {
   void* p = allocate(bytes, alignment);

@@ -102,6 +102,7 @@ void PageHeap::relist(Segment* s) {
 void PageHeap::note_dirty(Segment* s) {
   if (s->on_dirty_list) return;
   s->on_dirty_list = true;
+  dirty_segments_.fetch_add(1, std::memory_order_relaxed);
   s->dirty_since_ms = os::now_ms();
   s->dirty_next = nullptr;
   s->dirty_prev = dirty_last_;
@@ -112,6 +113,7 @@ void PageHeap::note_dirty(Segment* s) {
 void PageHeap::forget_dirty(Segment* s) {
   if (!s->on_dirty_list) return;
   s->on_dirty_list = false;
+  dirty_segments_.fetch_sub(1, std::memory_order_relaxed);
   (s->dirty_prev != nullptr ? s->dirty_prev->dirty_next : dirty_first_) = s->dirty_next;
   (s->dirty_next != nullptr ? s->dirty_next->dirty_prev : dirty_last_) = s->dirty_prev;
 }
@@ -133,7 +135,7 @@ void PageHeap::adopt(Segment* s, unsigned self) {
 void PageHeap::take_range(Segment* s, unsigned first, unsigned pages) {
   const bool in_longest = s->used.next_set(first + pages) - s->used.clear_before(first) == s->longest;
   const unsigned dirty = s->dirty.count(first, pages);
- if (dirty != 0) {
+  if (dirty != 0) {
     s->dirty.clear(first, pages);
     s->aging.clear(first, pages);
     s->dirty_pages = static_cast<uint16_t>(s->dirty_pages - dirty);

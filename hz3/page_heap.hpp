@@ -97,6 +97,7 @@ class PageHeap {
   // relaxed: hints for those who look for pages to share, and statistics
   std::atomic<size_t> free_pages_{0};
   std::atomic<size_t> dirty_pages_{0};
+  std::atomic<size_t> dirty_segments_{0};  // on the list of segments for the purge to look at
 };
 
 }  // namespace hz3

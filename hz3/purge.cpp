@@ -86,7 +86,8 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
 }
 
 void PageHeap::purge_all(uint64_t now_ms, bool everything) {
-  for (unsigned i = 0; i < kPageHeaps; i++) number(i).purge(now_ms, everything);
+  for (unsigned i = 0; i < kPageHeaps; i++)
+    if (number(i).dirty_segments_.load(std::memory_order_relaxed) != 0) number(i).purge(now_ms, everything);
 }
 
 }  // namespace hz3

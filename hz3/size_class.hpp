@@ -90,7 +90,7 @@ inline size_t class_bytes(Slot slot) { return kClassTables.info[slot].size; }
 inline Slot slot_of_aligned(size_t bytes, size_t alignment) {
   if (bytes > kMaxTierBytes || alignment > kPageSize) return 0;
   Slot slot = slot_of(bytes);
-  while (slot < kSlots && class_bytes(slot) % alignment != 0) slot++;
+  while (slot < kSlots && (class_bytes(slot) & (alignment - 1)) != 0) slot++;
   return slot < kSlots ? slot : 0;
 }
 

@@ -91,11 +91,12 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
   // A single block's link is not read: that would map a page which the program may be about to write.
   tc->head[slot] = batch.count > 1 ? link_of(batch.head) : nullptr;
   tc->room[slot] = (tc->limit[slot] - static_cast<int32_t>(batch.count - 1)) * kRoomUnit;
+  tc->seen_room[slot] = kBusyBin;
   tc->keep_above[slot] = keep_above_for(slot, tc->limit[slot]);
   return batch.head;
 }
 
-void* alloc_slow(size_t bytes) {
+void* alloc_slow(size_t bytes) noexcept {
   bool zero = false;
   return alloc_slow_zero(tls_cache, slot_of(bytes), &zero);
 }
@@ -116,12 +117,21 @@ void* alloc_large(size_t alignment, size_t bytes, bool* zero) {
   return p;
 }
 
-void* large_slow(size_t bytes) {
+void* large_slow(size_t bytes) noexcept {
   bool zero = false;
   return alloc_large(1, bytes, &zero);
 }
 
-void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) {
+void* calloc_slow(size_t bytes) noexcept {
+  bool zero = false;
+  void* p = bytes <= kMaxTierBytes ? alloc_slow_zero(tls_cache, slot_of(bytes), &zero) : alloc_large(1, bytes, &zero);
+  if (p == nullptr) return nullptr;
+  if (!zero) return memset(p, 0, bytes);
+  if (bytes <= kMaxTierBytes) set_link(p, nullptr);
+  return p;
+}
+
+void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
   const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
   const Slot slot = tag_slot(tag);
   if (unlikely(slot - 1 >= kBins || is_static_cache(tc))) return free_slow(p);
@@ -130,7 +140,7 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) {
   if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 
-void free_slow(void* p) {
+void free_slow(void* p) noexcept {
   if (p == nullptr) return;
   Arena* arena = arenas.find(p);
   if (arena == nullptr) return;  // another allocator's: not ours to touch

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <climits>
+#include <cstring>
 
 #include "hz3/message.hpp"
 
@@ -75,6 +76,7 @@ ThreadCache* ThreadRegistry::allocate() {
     chunk_end_ = p + kChunkBytes;
   }
   ThreadCache* tc = reinterpret_cast<ThreadCache*>(chunk_);
+  memcpy(tc->slot_map, kClassTables.slot_of, sizeof tc->slot_map);
   chunk_ += sizeof(ThreadCache);
   tc->next = all_;
   all_ = tc;

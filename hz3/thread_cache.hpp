@@ -30,17 +30,20 @@ inline constexpr int32_t kRoomLeak = 1;
 
 struct alignas(2 * kCacheLine) ThreadCache {
   void* head[kSlots];          // [slot]: most recently freed first; [0] is not used
+  uint64_t key = kNoShardKey;  // local_key(shard): what a tag is compared with
   int32_t room[kSlots];        // blocks that still fit into the bin, times kRoomUnit, less the leak
+  // The slots by size, as in the class tables: here, so that malloc finds them from the one pointer that it has. In the static
+  // caches all are 0, a slot that is always empty.
+  uint8_t slot_map[kMaxTierBytes / kQuantum + 1];
   int32_t keep_above[kSlots];  // a remote block is kept while room is above this; kKeepNone: never
   uint16_t limit[kSlots];      // blocks that the bin may hold; adapts between limit_first and limit_most of the class
   bool overflowed[kSlots];     // since the limit last grew
-  uint64_t key = kNoShardKey;  // local_key(shard): what a tag is compared with
   uint32_t shard;
   uint32_t slow_calls;   // drives the clock reads of the slow path
   uint32_t stash_waits;  // slow calls since the stash was last flushed
   uint64_t last_trim_ms;
-  size_t granted;  // bytes by which the limits of all bins together exceed their first values
-  int32_t seen_room[kSlots];  // at the last trim: a bin whose room has not changed since is idle
+  size_t granted;             // bytes by which the limits of all bins together exceed their first values
+  int32_t seen_room[kSlots];  // at the last trim: a bin whose room has not changed since is idle; kBusyBin: it is not
   ThreadCache* next;          // in the list of all caches that ever were
   ThreadCache* next_free;     // in the list of those without a thread
   bool in_use;
@@ -53,6 +56,7 @@ HZ3_HIDDEN extern ThreadCache ended_cache;
 HZ3_HIDDEN extern thread_local constinit ThreadCache* tls_cache;
 
 inline constexpr int32_t kKeepNone = INT32_MAX;
+inline constexpr int32_t kBusyBin = INT32_MIN;
 
 // What keep_above of a bin with this limit is, once its thread has allocated from it.
 inline int32_t keep_above_for(Slot slot, unsigned limit) {
@@ -73,7 +77,7 @@ void keep_grants_of(const ThreadCache* mine);
 
 // Looks at a bin that has no room left: bounds it and does deferred work. Event. The first argument, the block that was just
 // freed, keeps the others in the registers where the hot path has them.
-[[gnu::noinline]] void bin_event_slow(void* freed, uint64_t slot, ThreadCache* tc);
+[[gnu::noinline]] void bin_event_slow(void* freed, uint64_t slot, ThreadCache* tc) noexcept;
 // Deferred work of any slow call: stash, clock. Event.
 void slow_call_event(ThreadCache* tc);
 // Takes the inbox of the cache's shard into its bins; what exceeds their bounds goes to central.

@@ -31,6 +31,7 @@ unsigned DenseBank::flush_row(unsigned dst, unsigned budget) {
 }
 
 void DenseBank::stash_flush_budget(unsigned budget) {
+  const Busy busy(busy_);
   bytes_ = 0;
   for (unsigned i = 0; i < kShards && entries_ != 0 && budget != 0; i++) {
     const unsigned done = flush_row(next_dst_, budget);
@@ -42,6 +43,7 @@ void DenseBank::stash_flush_budget(unsigned budget) {
 
 void DenseBank::abandon() {
   entries_ = bytes_ = 0;
+  busy_ = false;
   for (unsigned dst = 0; dst < kShards; dst++) {
     for (unsigned w = 0; w < kOccupiedWords; w++) occupied_[dst][w] = 0;
     for (unsigned slot = 0; slot < kBinPad; slot++) bank_[dst][slot] = nullptr;

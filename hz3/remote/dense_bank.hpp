@@ -5,6 +5,7 @@
 #pragma once
 
 #include "hz3/central.hpp"
+#include "hz3/remote/busy.hpp"
 #include "hz3/remote/config.hpp"
 
 namespace hz3::remote {
@@ -13,6 +14,7 @@ class DenseBank {
  public:
   // Appends a block of shard `dst`. True when enough have gathered for an event flush. No loop, no lock, no atomic.
   HZ3_ALWAYS_INLINE bool stash_push(unsigned dst, Slot slot, void* block) {
+    const Busy busy(busy_);
     void*& cell = bank_[dst][slot];
     set_link(block, cell);
     cell = block;
@@ -29,6 +31,8 @@ class DenseBank {
   // Enough blocks, or bytes, wait for a flush to be worth its while.
   bool due() const { return entries_ >= kFlushBatch || bytes_ >= kFlushBytes; }
   unsigned entries() const { return entries_; }
+  // Whether the calling code has interrupted a change, as only a signal handler can.
+  bool busy() const { return busy_; }
   // Forgets all entries, in the child of fork().
   void abandon();
 
@@ -38,7 +42,8 @@ class DenseBank {
   unsigned flush_row(unsigned dst, unsigned budget);
 
   uint32_t entries_;
-  uint32_t bytes_;     // of the blocks in it
+  uint32_t bytes_;  // of the blocks in it
+  bool busy_;
   uint32_t next_dst_;  // where the next budget flush begins, so that none starves
   uint64_t occupied_[kShards][kOccupiedWords];
   void* bank_[kShards][kBinPad];

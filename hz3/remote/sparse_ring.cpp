@@ -7,6 +7,7 @@ namespace hz3::remote {
 
 // Groups the entries by owner, then hands each owner its list with one atomic operation.
 void SparseRing::stash_flush_budget(unsigned budget) {
+  const Busy busy(busy_);
   void* first[kShards] = {};
   void* last[kShards];
   uint32_t count[kShards];

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "hz3/central.hpp"
+#include "hz3/remote/busy.hpp"
 #include "hz3/remote/config.hpp"
 
 namespace hz3::remote {
@@ -14,6 +15,7 @@ class SparseRing {
   // Appends a block of shard `dst`. A full ring is flushed before the entry is written: overwriting one would leak it.
   // True when enough have gathered for an event flush. No loop, no lock, no atomic but in the flush.
   HZ3_ALWAYS_INLINE bool stash_push(unsigned dst, Slot slot, void* block) {
+    const Busy busy(busy_);
     if (unlikely(tail_ - head_ == kRingSlots)) stash_flush_budget(kRingSlots);
     ring_[tail_++ % kRingSlots] = Entry{block, static_cast<uint16_t>(dst), static_cast<uint16_t>(slot)};
     bytes_ += static_cast<uint32_t>(class_bytes(slot));
@@ -27,8 +29,13 @@ class SparseRing {
   // Enough blocks, or bytes, wait for a flush to be worth its while.
   bool due() const { return tail_ - head_ >= kFlushAt || bytes_ >= kFlushBytes; }
   unsigned entries() const { return tail_ - head_; }
+  // Whether the calling code has interrupted a change, as only a signal handler can.
+  bool busy() const { return busy_; }
   // Forgets all entries, in the child of fork().
-  void abandon() { head_ = tail_ = bytes_ = 0; }
+  void abandon() {
+    head_ = tail_ = bytes_ = 0;
+    busy_ = false;
+  }
 
  private:
   struct Entry {
@@ -41,6 +48,7 @@ class SparseRing {
   uint32_t head_;  // the oldest entry; both count up for ever and wrap
   uint32_t tail_;
   uint32_t bytes_;  // of the blocks in it
+  bool busy_;
   Entry ring_[kRingSlots];
 };
 
