@@ -52,6 +52,22 @@ HZ3_ALWAYS_INLINE void* allocate_hot(size_t bytes) {
 
 HZ3_ALWAYS_INLINE void* malloc_hot(size_t bytes) { return allocate_hot<alloc_slow, large_slow>(bytes); }
 
+// Clears `bytes`, a multiple of kQuantum, or one quantum when that is 0: from both ends, so that short blocks take no loop.
+HZ3_ALWAYS_INLINE void zero_units(char* p, size_t bytes) {
+  using Unit [[gnu::vector_size(kQuantum), gnu::may_alias]] = uint64_t;
+  const auto clear = [p](size_t at) { *reinterpret_cast<Unit*>(p + at) = Unit{}; };
+  clear(0);
+  if (bytes <= kQuantum) return;
+  clear(bytes - kQuantum);
+  if (bytes <= 2 * kQuantum) return;
+  clear(kQuantum);
+  clear(bytes - 2 * kQuantum);
+  for (size_t at = bytes - 3 * kQuantum; at > kQuantum; at -= kQuantum) {
+    clear(at);
+    __asm__("" : "+r"(at));  // or the compiler makes it a memset again
+  }
+}
+
 HZ3_ALWAYS_INLINE void* calloc_hot(size_t bytes) {
   if (unlikely(bytes > kMaxTierBytes)) return calloc_slow(bytes);
   ThreadCache* tc = tls_cache;
@@ -60,14 +76,9 @@ HZ3_ALWAYS_INLINE void* calloc_hot(size_t bytes) {
   void* block = tc->head[slot];
   if (unlikely(block == nullptr)) return calloc_slow(bytes);
   pop_hot(tc, slot, block);
-  constexpr size_t kInlineUnits = 16;  // up to so many a loop of 16-byte stores is faster than the call of memset
-  if (unlikely(units > kInlineUnits)) return memset(block, 0, bytes);
-  using Unit [[gnu::vector_size(kQuantum), gnu::may_alias]] = uint64_t;
-  Unit* unit = static_cast<Unit*>(block);
-  for (Unit* end = unit + units; unit != end; unit++) {
-    *unit = Unit{};
-    __asm__("" : "+r"(unit));  // or the compiler makes it a memset again
-  }
+  constexpr size_t kInlineBytes = 256;  // up to here a few stores are faster than the call of memset
+  if (unlikely(bytes > kInlineBytes)) return memset(block, 0, bytes);
+  zero_units(static_cast<char*>(block), units * kQuantum);
   return block;
 }
 

@@ -1,6 +1,7 @@
 // The out-of-line half of hz3/hot.hpp.
 #include <cerrno>
 
+#include "hz3/bins.hpp"
 #include "hz3/hot.hpp"
 #include "hz3/large.hpp"
 #include "hz3/message.hpp"
@@ -51,19 +52,6 @@ Batch refill(ThreadCache* tc, Slot slot, unsigned want) {
   return batch;
 }
 
-void* pop(ThreadCache* tc, Slot slot) {
-  void* block = tc->head[slot];
-  tc->head[slot] = link_of(block);
-  tc->room[slot] += kRoomUnit;
-  return block;
-}
-
-void push(ThreadCache* tc, Slot slot, void* block) {
-  set_link(block, tc->head[slot]);
-  tc->head[slot] = block;
-  tc->room[slot] -= kRoomUnit + kRoomLeak;
-}
-
 }  // namespace
 
 void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
@@ -76,7 +64,7 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
       return batch.head;
     }
   }
-  slow_call_event(tc);
+  const bool busy = slow_call_event(tc);
   if (tc->overflowed[slot]) {
     tc->overflowed[slot] = false;
     grow_limit(tc, slot);
@@ -90,9 +78,8 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
   *zero = batch.zero;
   // A single block's link is not read: that would map a page which the program may be about to write.
   tc->head[slot] = batch.count > 1 ? link_of(batch.head) : nullptr;
-  tc->room[slot] = (tc->limit[slot] - static_cast<int32_t>(batch.count - 1)) * kRoomUnit;
-  tc->seen_room[slot] = kBusyBin;
-  tc->keep_above[slot] = keep_above_for(slot, tc->limit[slot]);
+  may_keep(tc, slot);
+  grant_room(tc, slot, batch.count - 1, busy);
   return batch.head;
 }
 
@@ -135,7 +122,11 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
   const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
   const Slot slot = tag_slot(tag);
   if (unlikely(slot - 1 >= kBins || is_static_cache(tc))) return free_slow(p);
-  if (tc->room[slot] > tc->keep_above[slot]) return push(tc, slot, p);
+  if (tc->room[slot] > tc->keep_above[slot]) {
+    push(tc, slot, p);
+    if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
+    return;
+  }
   tc->overflowed[slot] = true;
   if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }

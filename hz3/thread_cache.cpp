@@ -1,5 +1,5 @@
 // Life and attachment of thread caches; see hz3/thread_cache.hpp.
-#include "hz3/thread_cache.hpp"
+#include "hz3/bins.hpp"
 
 #include <pthread.h>
 #include <climits>
@@ -97,14 +97,8 @@ ThreadCache* ThreadRegistry::attach() {
   tc->key = local_key(shard);
   tc->in_use = true;
   tc->destructor_rounds = 0;
-  tc->slow_calls = tc->stash_waits = 0;
-  tc->granted = 0;
-  for (Slot slot = 1; slot < kSlots; slot++) {
-    tc->limit[slot] = class_info(slot).limit_first;
-    tc->room[slot] = tc->limit[slot] * kRoomUnit;
-    tc->keep_above[slot] = kKeepNone;
-    tc->overflowed[slot] = false;
-  }
+  tc->stash_waits = 0;
+  reset_bins(tc);
   return tc;
 }
 

@@ -11,9 +11,10 @@
 // Both static caches are empty for ever and match no tag, so that the hot path needs no test for them: every malloc misses
 // and every free is "not local", and the slow paths find out why.
 //
-// room[slot] bounds a bin: it says how many more blocks fit, in 1/16 of a block. A malloc gives back 16 and a free takes 17:
-// the one that leaks is the epoch. Even a thread that never misses and never overflows a bin gets to bin_event_slow once in
-// 16 * limit frees, where what must not wait without bound is done: stash, inboxes, purge.
+// room[slot] bounds a bin: it says how many more blocks it may take until bin_event_slow looks at it, in 1/256 of a block. A
+// malloc gives back 256 and a free takes 257: the one that leaks is the epoch. Even a thread that never misses and never
+// overflows a bin gets to bin_event_slow within some thousand frees, where what must not wait without bound is done: stash,
+// inboxes, purge. Because of the leak room does not tell the length of a bin, but a bound: at most at_most - room / 256.
 //
 // A bin may hold blocks of any shard. A remote free is kept in the thread's own bin while that is less than half full and
 // the thread allocates from it (keep_above): threads that hand blocks to each other in both directions then exchange them
@@ -25,7 +26,7 @@
 
 namespace hz3 {
 
-inline constexpr int32_t kRoomUnit = 16;
+inline constexpr int32_t kRoomUnit = 256;
 inline constexpr int32_t kRoomLeak = 1;
 
 struct alignas(2 * kCacheLine) ThreadCache {
@@ -35,12 +36,13 @@ struct alignas(2 * kCacheLine) ThreadCache {
   // The slots by size, as in the class tables: here, so that malloc finds them from the one pointer that it has. In the static
   // caches all are 0, a slot that is always empty.
   uint8_t slot_map[kMaxTierBytes / kQuantum + 1];
+  uint16_t at_most[kSlots];    // blocks in the bin when all room is used up
   int32_t keep_above[kSlots];  // a remote block is kept while room is above this; kKeepNone: never
   uint16_t limit[kSlots];      // blocks that the bin may hold; adapts between limit_first and limit_most of the class
   bool overflowed[kSlots];     // since the limit last grew
   uint32_t shard;
-  uint32_t slow_calls;   // drives the clock reads of the slow path
   uint32_t stash_waits;  // slow calls since the stash was last flushed
+  uint64_t now_ms;       // when the thread was last in a slow path
   uint64_t last_trim_ms;
   size_t granted;             // bytes by which the limits of all bins together exceed their first values
   int32_t seen_room[kSlots];  // at the last trim: a bin whose room has not changed since is idle; kBusyBin: it is not
@@ -58,28 +60,16 @@ HZ3_HIDDEN extern thread_local constinit ThreadCache* tls_cache;
 inline constexpr int32_t kKeepNone = INT32_MAX;
 inline constexpr int32_t kBusyBin = INT32_MIN;
 
-// What keep_above of a bin with this limit is, once its thread has allocated from it.
-inline int32_t keep_above_for(Slot slot, unsigned limit) {
-  return class_bytes(slot) % kCacheLine == 0 ? static_cast<int32_t>(limit * kRoomUnit / 2) : kKeepNone;
-}
-
 inline bool is_static_cache(const ThreadCache* tc) { return tc->key == kNoShardKey; }
 
 // The calling thread's cache, made when there is none. nullptr after the thread's cache was torn down, or without memory.
 HZ3_SLOW ThreadCache* own_cache_slow();
 
-// Doubles the limit of a bin that overflowed and has now run empty, as far as the budgets of the thread and the process allow.
-void grow_limit(ThreadCache* tc, Slot slot);
-// Takes back what limits grew by, in a cache that is given up.
-void drop_grants(ThreadCache* tc);
-// In the child of fork(): only `mine` (or nobody, nullptr) has grants.
-void keep_grants_of(const ThreadCache* mine);
-
 // Looks at a bin that has no room left: bounds it and does deferred work. Event. The first argument, the block that was just
 // freed, keeps the others in the registers where the hot path has them.
 [[gnu::noinline]] void bin_event_slow(void* freed, uint64_t slot, ThreadCache* tc) noexcept;
-// Deferred work of any slow call: stash, clock. Event.
-void slow_call_event(ThreadCache* tc);
+// Deferred work of any slow call: stash, clock. Event. True when the thread was here in the same tick of the coarse clock.
+bool slow_call_event(ThreadCache* tc);
 // Takes the inbox of the cache's shard into its bins; what exceeds their bounds goes to central.
 void take_inbox(ThreadCache* tc);
 // Sends everything that a cache holds to its owners: bins, stash. The cache stays usable.

@@ -1,0 +1,46 @@
+// How the bins of a thread cache are bounded. See hz3/thread_cache.hpp for what the rows mean. All of this runs in slow paths
+// of the thread that owns the cache.
+#pragma once
+
+#include "hz3/thread_cache.hpp"
+
+namespace hz3 {
+
+HZ3_ALWAYS_INLINE void* pop(ThreadCache* tc, Slot slot) {
+  void* block = tc->head[slot];
+  tc->head[slot] = link_of(block);
+  tc->room[slot] += kRoomUnit;
+  return block;
+}
+
+// The caller looks at room afterwards: below 0 it is time for bin_event_slow().
+HZ3_ALWAYS_INLINE void push(ThreadCache* tc, Slot slot, void* block) {
+  set_link(block, tc->head[slot]);
+  tc->head[slot] = block;
+  tc->room[slot] -= kRoomUnit + kRoomLeak;
+}
+
+// No more blocks than this are in the bin, times kRoomUnit.
+inline int32_t most_in_bin(const ThreadCache* tc, Slot slot) { return tc->at_most[slot] * kRoomUnit - tc->room[slot]; }
+
+// Gives a bin that holds at most `length` blocks room for more. `busy` tells whether the thread was in a slow path a moment
+// ago: one that comes here rarely gets room for a few blocks only, so that it comes again within a few thousand frees.
+void grant_room(ThreadCache* tc, Slot slot, unsigned length, bool busy);
+// The thread allocates from this bin: from now on it may keep remote blocks. Takes effect with the next grant.
+void may_keep(ThreadCache* tc, Slot slot);
+
+// Doubles the limit of a bin that overflowed and has now run empty, as far as the budgets of the thread and the process allow.
+void grow_limit(ThreadCache* tc, Slot slot);
+// Takes back what limits grew by, in a cache that is given up.
+void drop_grants(ThreadCache* tc);
+// In the child of fork(): only `mine` (or nobody, nullptr) has grants.
+void keep_grants_of(const ThreadCache* mine);
+
+// Sends all blocks of a bin to their owners, or to the stash.
+void empty_bin(ThreadCache* tc, Slot slot);
+// Sends the bins home that were not used since the last call, and takes their limits back.
+void trim_idle_bins(ThreadCache* tc);
+// As a new thread finds it.
+void reset_bins(ThreadCache* tc);
+
+}  // namespace hz3
