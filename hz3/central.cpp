@@ -6,6 +6,7 @@
 namespace hz3 {
 namespace {
 constinit Central centrals[kShards];
+constexpr unsigned kFirstRuns = 2;         // so many are short
 constexpr Slot kSparesUpTo = kFirstSub4k;  // a spare of a larger class holds more memory than it saves time
 }  // namespace
 
@@ -78,6 +79,7 @@ void Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
       if (run == nullptr) break;
       spare_[slot] = nullptr;
       count_spares(-1);
+      count_runs(slot, 1);
       count_returned(slot, run->free_count);
     }
     if (batch.count != 0 && run->free_count == 0) break;  // carving is for those who would get nothing; a spare never ends here
@@ -96,15 +98,17 @@ Batch Central::take_or_make(Slot slot, unsigned want) {
   Batch batch = take(slot, want);
   if (batch.head != nullptr) return batch;
   const ClassInfo& c = class_info(slot);
-  Run* run =
-      PageHeap::allocate(self(), c.run_pages, 1, static_cast<unsigned>((c.carve * c.size + kPageSize - 1) >> kPageShift));
+  const RunShape shape = runs_[slot].load(std::memory_order_relaxed) < kFirstRuns ? c.first_run : c.run;
+  const size_t soon = size_t{c.carve} * c.size;
+  Run* run = PageHeap::allocate(self(), shape.pages, 1, static_cast<unsigned>(round_up(soon, kPageSize) >> kPageShift));
   if (run == nullptr) return take(slot, want);  // what came back meanwhile
   run->slot = static_cast<uint8_t>(slot);
   run->shard = static_cast<uint8_t>(self());
   run->free_count = run->carved = 0;
-  run->capacity = c.run_blocks;
+  run->capacity = shape.blocks;
   run->segment->arena->label(run->start, run->pages, make_tag(slot, self()), run);
   LockGuard guard(lock_);
+  count_runs(slot, 1);
   take_from_run(run, want, batch);
   return batch;
 }
@@ -149,6 +153,7 @@ void Central::put(void* list) {
 // Takes a run without blocks in use off the lists: it becomes the bin's spare, or joins `freed`. Returns the new `freed`.
 Run* Central::retire(Run* run, Run* freed) {
   unlist(run);
+  count_runs(run->slot, -1);
   count_returned(run->slot, -static_cast<int>(run->free_count));
   Run*& spare = spare_[run->slot];
   if (spare == nullptr && run->slot <= kSparesUpTo) {

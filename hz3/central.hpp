@@ -55,19 +55,18 @@ class Central {
 
   unsigned self() const;
   void take_from_lists(Slot slot, unsigned want, Batch& batch);
-  void count_returned(Slot slot, int more) {
-    // relaxed: written under the lock; others read it as a hint
-    returned_[slot].store(returned_[slot].load(std::memory_order_relaxed) + static_cast<unsigned>(more),
-                          std::memory_order_relaxed);
+  // Counts that are written under the lock and that others read as a hint: relaxed.
+  static void count(std::atomic<uint32_t>& sum, int more) {
+    sum.store(sum.load(std::memory_order_relaxed) + static_cast<unsigned>(more), std::memory_order_relaxed);
   }
+  void count_returned(Slot slot, int more) { count(returned_[slot], more); }
+  void count_runs(Slot slot, int more) { count(runs_[slot], more); }
+  void count_spares(int more) { count(spares_, more); }
   void take_from_run(Run* run, unsigned want, Batch& batch);
   void relist(Run* run);
   void unlist(Run* run);
   Run* retire(Run* run, Run* freed);
   void release_old_spares();
-  void count_spares(int more) {
-    spares_.store(spares_.load(std::memory_order_relaxed) + static_cast<unsigned>(more), std::memory_order_relaxed);
-  }
   void release_spares_if(bool (*idle)(const Run*));
   static void release(Run* freed);
 
@@ -76,7 +75,8 @@ class Central {
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
   // runs of a bin that lives around zero would cost more than the blocks.
   Run* spare_[kSlots] = {};
-  std::atomic<uint32_t> spares_{0};  // how many there are; relaxed: written under the lock, others read it as a hint
+  std::atomic<uint32_t> spares_{0};
+  std::atomic<uint32_t> runs_[kSlots] = {};      // with blocks in use
   std::atomic<uint32_t> returned_[kSlots] = {};  // sum of free_count of the runs on the lists
 };
 

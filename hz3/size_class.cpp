@@ -4,16 +4,21 @@
 namespace hz3 {
 namespace {
 
+constexpr bool is_sound(const ClassInfo& c, RunShape run) {
+  if (run.blocks == 0 || run.blocks * size_t{c.size} * 40 < run.pages * kPageSize * 39) return false;
+  if (run.pages > kSegmentPages / 2) return false;
+  for (unsigned i = 0; i < run.blocks; i++) {
+    const uint64_t first = uint64_t{i} * c.size;
+    const uint64_t last = first + c.size - 1;
+    if ((first * c.reciprocal) >> kReciprocalShift != i || (last * c.reciprocal) >> kReciprocalShift != i) return false;
+  }
+  return true;
+}
+
 constexpr bool run_offsets_divide_exactly(const ClassTables& t) {
   for (Slot s = 1; s < kSlots; s++) {
     const ClassInfo& c = t.info[s];
-    if (c.size % kQuantum != 0 || c.run_blocks * size_t{c.size} * 40 < c.run_pages * kPageSize * 39) return false;
-    if (c.run_pages > kSegmentPages / 2) return false;
-    for (unsigned i = 0; i < c.run_blocks; i++) {
-      const uint64_t first = uint64_t{i} * c.size;
-      const uint64_t last = first + c.size - 1;
-      if ((first * c.reciprocal) >> kReciprocalShift != i || (last * c.reciprocal) >> kReciprocalShift != i) return false;
-    }
+    if (c.size % kQuantum != 0 || !is_sound(c, c.run) || !is_sound(c, c.first_run)) return false;
   }
   return true;
 }

@@ -31,12 +31,17 @@ static_assert(kSlots < 250, "the values above are marks of large blocks");
 
 inline constexpr unsigned kReciprocalShift = 35;
 
+struct RunShape {
+  uint16_t pages;
+  uint16_t blocks;
+};
+
 // What is known of a class, in one cache line's half: read by slow paths.
 struct ClassInfo {
   uint32_t size;         // bytes
   uint32_t reciprocal;   // ceil(2^35 / size): offset / size == offset * reciprocal >> 35 for offsets in a run
-  uint16_t run_pages;    // pages of a run
-  uint16_t run_blocks;   // blocks of a run
+  RunShape first_run;    // of the first few runs of the class in a shard
+  RunShape run;          // of all others
   uint16_t refill;       // blocks that a refill hands to a thread
   uint16_t carve;        // blocks that a refill carves from a fresh run
   uint16_t limit_first;  // blocks that a thread's bin may hold at first
@@ -50,22 +55,29 @@ struct ClassTables {
 
 constexpr size_t clamp(size_t x, size_t low, size_t high) { return x < low ? low : x > high ? high : x; }
 
+constexpr RunShape make_run_shape(size_t pages, size_t size) {
+  return RunShape{static_cast<uint16_t>(pages), static_cast<uint16_t>(pages * kPageSize / size)};
+}
+
 constexpr ClassTables make_class_tables() {
   ClassTables t{};
   for (unsigned bin = 0; bin < kBins; bin++) {
     ClassInfo& c = t.info[bin + 1];
+    size_t pages = 0, first_pages = 0;
     if (bin < kFirstSub4k) {
       c.size = small_v2::kList.size[bin];
-      c.run_pages = static_cast<uint16_t>(small_v2::run_pages(c.size));
+      pages = first_pages = small_v2::run_pages(c.size);
     } else if (bin < kFirstMedium) {
       c.size = sub4k::kList.size[bin - kFirstSub4k];
-      c.run_pages = static_cast<uint16_t>(sub4k::run_pages(c.size));
+      pages = first_pages = sub4k::run_pages(c.size);
     } else {
       c.size = medium::kList.size[bin - kFirstMedium];
-      c.run_pages = static_cast<uint16_t>(medium::run_pages(c.size));
+      pages = medium::run_pages(c.size);
+      first_pages = medium::first_run_pages(c.size);
     }
+    c.run = make_run_shape(pages, c.size);
+    c.first_run = make_run_shape(first_pages, c.size);
     c.reciprocal = static_cast<uint32_t>(((uint64_t{1} << kReciprocalShift) + c.size - 1) / c.size);
-    c.run_blocks = static_cast<uint16_t>(c.run_pages * kPageSize / c.size);
     c.carve = static_cast<uint16_t>(clamp(kCarveBytes / c.size, 1, kRefillBlocks));
     c.limit_first = static_cast<uint16_t>(clamp(kBinFirstBytes / c.size, 4, kBinLimitBlocks));
     c.refill = static_cast<uint16_t>(clamp(clamp(kRefillBytes / c.size, 2, kRefillBlocks), 1, c.limit_first));

@@ -23,6 +23,8 @@ constexpr ClassList<kClasses> make_classes() {
 inline constexpr ClassList<kClasses> kList = make_classes();
 
 constexpr unsigned run_pages(size_t size) { return run_pages_for(size, kRunBytes, 128); }
+// A program that needs few blocks of a size is not to hold a long run for them.
+constexpr unsigned first_run_pages(size_t size) { return run_pages_for(size, kFirstRunBytes, 64); }
 
 static_assert(kList.size[kClasses - 1] == kMaxBytes);
 

@@ -47,8 +47,8 @@ void put(Central& central, const std::vector<void*>& blocks) {
 TEST_F(CentralTest, BlocksOfEveryClassAreDistinctAlignedAndTagged) {
   for (Slot slot = 1; slot < kSlots; slot++) {
     const ClassInfo& c = class_info(slot);
-    const std::vector<void*> blocks = take(central, slot, 2 * c.run_blocks + 1);
-    ASSERT_EQ(blocks.size(), 2u * c.run_blocks + 1);
+    const std::vector<void*> blocks = take(central, slot, 2 * c.run.blocks + 1);
+    ASSERT_EQ(blocks.size(), 2u * c.run.blocks + 1);
     EXPECT_EQ(std::set<void*>(blocks.begin(), blocks.end()).size(), blocks.size());
     for (void* b : blocks) {
       ASSERT_EQ(tag_of(b), make_tag(slot, 0));
@@ -69,7 +69,7 @@ TEST_F(CentralTest, AFreshRunIsCarvedABatchAtATime) {
   EXPECT_EQ(first.count, class_info(slot).carve);
   const hz3::Run* run = run_of(first.head);
   EXPECT_EQ(run->carved, first.count);
-  EXPECT_EQ(run->capacity, class_info(slot).run_blocks);
+  EXPECT_EQ(run->capacity, class_info(slot).run.blocks);
   const Batch second = central.take(slot, 1);
   EXPECT_EQ(second.count, 1u);
   EXPECT_EQ(run->carved, first.count + 1u);
@@ -101,7 +101,7 @@ TEST_F(CentralTest, ASingleBlockOfAFreshRunIsKnownToBeZero) {
 
 TEST_F(CentralTest, TheFullestRunGivesFirst) {
   const Slot slot = slot_of(1024);
-  const unsigned per_run = class_info(slot).run_blocks;
+  const unsigned per_run = class_info(slot).run.blocks;
   ASSERT_GE(per_run, 8u);
   const std::vector<void*> blocks = take(central, slot, 3 * per_run);
   std::map<hz3::Run*, std::vector<void*>> by_run;
@@ -128,23 +128,23 @@ TEST_F(CentralTest, TheFullestRunGivesFirst) {
 
 TEST_F(CentralTest, ARunWhoseBlocksAreAllFreeReturnsItsPages) {
   const Slot slot = slot_of(16384);  // too large for a spare
-  const std::vector<void*> blocks = take(central, slot, class_info(slot).run_blocks);
+  const std::vector<void*> blocks = take(central, slot, class_info(slot).run.blocks);
   const size_t free_before = PageHeap::free_pages();
   put(central, blocks);
-  EXPECT_GE(PageHeap::free_pages() + kSegmentPages, free_before + class_info(slot).run_pages);
+  EXPECT_GE(PageHeap::free_pages() + kSegmentPages, free_before + class_info(slot).run.pages);
   for (void* b : blocks) EXPECT_EQ(tag_of(b), 0u) << "its pages are nobody's";
   EXPECT_EQ(central.totals().runs, 0u);
 }
 
 TEST_F(CentralTest, OneSmallRunIsSpareForATickAndNoLonger) {
   const Slot slot = slot_of(64);
-  const std::vector<void*> blocks = take(central, slot, 2 * class_info(slot).run_blocks);
+  const std::vector<void*> blocks = take(central, slot, 2 * class_info(slot).run.blocks);
   put(central, blocks);
   unsigned tagged = 0;
   std::set<hz3::Run*> runs;
   for (void* b : blocks)
     if (tag_of(b) != 0) tagged++, runs.insert(run_of(b));
-  EXPECT_EQ(tagged, class_info(slot).run_blocks);
+  EXPECT_EQ(tagged, class_info(slot).run.blocks);
   EXPECT_EQ(runs.size(), 1u);
   const Batch batch = central.take(slot, 1);
   EXPECT_EQ(run_of(batch.head), *runs.begin()) << "the bin gets its spare back";

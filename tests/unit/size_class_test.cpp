@@ -51,16 +51,16 @@ TEST(SizeClass, RunsAndBatchesAreWithinBounds) {
   for (Slot slot = 1; slot < kSlots; slot++) {
     const ClassInfo& c = class_info(slot);
     EXPECT_EQ(c.size % kQuantum, 0u);
-    EXPECT_GE(c.run_blocks, 1u);
-    EXPECT_LE(size_t{c.run_blocks} * c.size, size_t{c.run_pages} * kPageSize);
-    EXPECT_LE(c.run_pages, kSegmentPages / 2);
+    EXPECT_GE(c.run.blocks, 1u);
+    EXPECT_LE(size_t{c.run.blocks} * c.size, size_t{c.run.pages} * kPageSize);
+    EXPECT_LE(c.run.pages, kSegmentPages / 2);
     EXPECT_GE(c.carve, 1u);
     EXPECT_GE(c.refill, 1u);
     EXPECT_LE(c.refill, c.limit_first);
     EXPECT_LE(c.limit_first, c.limit_most);
     EXPECT_LE(c.limit_most, kBinLimitBlocks > 16 ? kBinLimitBlocks : 16u);
     // What is written when blocks are first carved lies within the run.
-    EXPECT_LE(round_up(size_t{c.carve} * c.size, kPageSize) / kPageSize, c.run_pages) << "class of " << c.size;
+    EXPECT_LE(round_up(size_t{c.carve} * c.size, kPageSize) / kPageSize, c.run.pages) << "class of " << c.size;
   }
 }
 
@@ -72,7 +72,7 @@ TEST(SizeClass, WasteLittle) {
       const ClassInfo& c = class_info(slot_of(n));
       const double weight = share / static_cast<double>(to - from + 1);
       asked += weight * static_cast<double>(n);
-      given += weight * static_cast<double>(size_t{c.run_pages} * kPageSize + sizeof(uint64_t) * c.run_pages) / c.run_blocks;
+      given += weight * static_cast<double>(size_t{c.run.pages} * kPageSize + sizeof(uint64_t) * c.run.pages) / c.run.blocks;
     }
   };
   add(16, 256, 0.80);
