@@ -164,7 +164,7 @@ Segment* Arena::take_freed(uint32_t count, uint32_t alignment) {
 }
 
 void ArenaSet::publish_hot_pages() {
-  // release: base and tags first; see racy_read() for the readers
+  // release: base and tags first; see HotMap for the readers
   __atomic_store_n(&hot_map.pages, arena_[0].committed_pages_.load(std::memory_order_relaxed), __ATOMIC_RELEASE);
 }
 

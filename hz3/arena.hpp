@@ -1,14 +1,14 @@
 // Arenas: large PROT_NONE reservations of address space, cut into segments, with the page tags and the descriptors of
 // segments and runs beside them.
 //
-// One reservation holds, in this order: tags, run ids, segment descriptors, run descriptors, a bitmap of free segments (all
-// made usable as far as segments are in use), then the segments. The first arena is what the hot path knows; others are
-// added when it is full or had to be small, and only slow paths find their pages. Arenas but the first are given back when
-// memory is short and they are empty.
+// One reservation holds, in this order: tags, run ids, segment descriptors, run descriptors, a bitmap of free segments and
+// one of those of them that are not usable, then the segments. All of it is made usable from its start on, as far as it is
+// needed. The first arena is what the hot path knows; others are added when it is full or had to be small, and only slow
+// paths find their pages. Arenas but the first are given back when memory is short and they are empty.
 //
-// Owner: the process. Arena::lock guards segment allocation; tags, run ids and descriptors are written by whoever owns the
-// run. `committed_pages` only grows: release in grow(), and readers get the pointer they look up from the program, which
-// ordered it after the growth.
+// Owner: the process. ArenaSet's lock guards segment allocation; tags, run ids and descriptors are written by whoever owns
+// the run. `committed_pages_` only grows while anything in the arena is in use: release in grow(), and readers get the pointer
+// they look up from the program, which ordered it after the growth. retire_empty() takes it back to 0.
 #pragma once
 
 #include <atomic>
@@ -125,7 +125,7 @@ class ArenaSet {
   void release(Segment* first, uint32_t count);
   // When the kernel refuses memory: gives the commit charge of free segments back. True when there was any.
   bool decommit_free();
-  // Then arenas without a segment in use, but never the first: retire() takes them out of use and returns their numbers as a
+  // Then arenas without a segment in use, but never the first: this takes them out of use and returns their numbers as a
   // bit set, unmap() gives the addresses back once nobody keeps descriptors of theirs.
   uint64_t retire_empty();
   void unmap(uint64_t retired);

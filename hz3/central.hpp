@@ -42,7 +42,7 @@ class Central {
   // Gives all of them.
   void release_all_spares();
 
-  // Checks the invariants of every run on the lists (debug builds and tests). Dies with the ID of the broken one.
+  // Checks the invariants of every run on the lists (for tests). Dies with the ID of the broken one.
   void check();
   struct Totals {
     size_t runs = 0, run_bytes = 0, free_bytes = 0;

@@ -1,5 +1,5 @@
-// The hot path, top to bottom in call order. A malloc that hits and a local free touch: the thread pointer, the size map (a
-// byte), one bin head; and the page tag, the bin head and its room.
+// The hot path, top to bottom in call order. A malloc that hits touches the thread pointer, the size map (a byte), one bin head
+// and its room; a local free the thread pointer, the page tag, the bin head and its room; both the block's first word.
 //
 //   malloc(n)  ─► slot = slot_map[n] ─► bin has a block ─► pop it
 //                                     └ empty ─► alloc_slow: inbox ─► central ─► other shards ─► fresh run

@@ -1,5 +1,6 @@
-// The one door to the kernel. Every system call of the library goes through the table `os::calls`, which a test can replace
-// to inject failures. Raw system calls, so that a program that hooks mmap is not entered; errno is left as it was.
+// The one door to the kernel, but for the write(2) of a message. Every call that gives or takes memory goes through the table
+// `os::calls`, which a test can replace to inject failures. Raw system calls, so that a program that hooks mmap is not entered;
+// errno is left as it was.
 // Owner: process-wide constant after start; only tests write it, before threads exist.
 #pragma once
 

@@ -20,7 +20,7 @@
 namespace hz3 {
 
 // Programs whose use swings faster than this, threads that wait for a processor with much in flight among them, find their
-// pages in memory when they want them back (t32.mixed.r50: half of the time went into purging and faulting in again).
+// pages in memory when they want them back (docs/experiments/purge-by-age.md).
 inline constexpr unsigned kSwingMs = 100 < kPurgeDecayMs ? 100 : kPurgeDecayMs;
 
 inline constexpr unsigned kPageHeaps = kShards < 8 ? kShards : 8;

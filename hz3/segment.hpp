@@ -53,7 +53,7 @@ struct Segment {
   uint16_t free_pages;
   uint16_t longest;  // length of the longest free extent
   uint16_t dirty_pages;
-  uint8_t heap;  // which shard's page heap
+  uint8_t heap;  // the number of the page heap
   uint8_t list;  // which list of that heap; kNoList when on none
   bool on_dirty_list;
 

@@ -13,8 +13,9 @@
 //
 // room[slot] bounds a bin: it says how many more blocks it may take until bin_event_slow looks at it, in 1/256 of a block. A
 // malloc gives back 256 and a free takes 257: the one that leaks is the epoch. Even a thread that never misses and never
-// overflows a bin gets to bin_event_slow within some thousand frees, where what must not wait without bound is done: stash,
-// inboxes, purge. Because of the leak room does not tell the length of a bin, but a bound: at most at_most - room / 256.
+// overflows a bin gets to bin_event_slow, after 256 frees for each block of room: 2048 when it was not in a slow path just
+// before, else as many as 256 times the bin's limit. There is done what must not wait without bound: stash, inboxes, purge.
+// Because of the leak room does not tell the length of a bin, but a bound: at most at_most - room / 256.
 //
 // A bin may hold blocks of any shard. A remote free is kept in the thread's own bin while that is less than half full and
 // the thread allocates from it (keep_above): threads that hand blocks to each other in both directions then exchange them
