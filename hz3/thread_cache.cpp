@@ -17,6 +17,7 @@ constinit ThreadRegistry thread_registry{};
 namespace {
 
 constexpr size_t kChunkBytes = 256 << 10;  // caches are cut from chunks of this size
+constexpr size_t kKeptInMemory = 64;       // structures without a thread
 constexpr unsigned kDestructorRounds = 3;  // of PTHREAD_DESTRUCTOR_ITERATIONS = 4: others' destructors go first
 
 pthread_key_t exit_key;
@@ -59,10 +60,11 @@ ThreadCache* own_cache_slow() {
   return tc;
 }
 
-// A zeroed structure, recycled or new. Called with the lock held.
+// A structure, recycled or new; its lists are empty. Called with the lock held.
 ThreadCache* ThreadRegistry::allocate() {
   if (ThreadCache* tc = free_) {
     free_ = tc->next_free;
+    free_count_.fetch_sub(1, std::memory_order_relaxed);
     return tc;
   }
   if (chunk_ == nullptr || static_cast<size_t>(chunk_end_ - chunk_) < sizeof(ThreadCache)) {
@@ -76,7 +78,6 @@ ThreadCache* ThreadRegistry::allocate() {
     chunk_end_ = p + kChunkBytes;
   }
   ThreadCache* tc = reinterpret_cast<ThreadCache*>(chunk_);
-  memcpy(tc->slot_map, kClassTables.slot_of, sizeof tc->slot_map);
   chunk_ += sizeof(ThreadCache);
   tc->next = all_;
   all_ = tc;
@@ -98,22 +99,36 @@ ThreadCache* ThreadRegistry::attach() {
   tc->in_use = true;
   tc->destructor_rounds = 0;
   tc->stash_waits = 0;
+  memcpy(tc->slot_map, kClassTables.slot_of, sizeof tc->slot_map);
   reset_bins(tc);
   return tc;
 }
 
+// A process that once had thousands of threads does not keep their structures in memory for ever.
 void ThreadRegistry::detach(ThreadCache* tc) {
+  if (free_count_.load(std::memory_order_relaxed) >= kKeptInMemory) {
+    const uintptr_t page = os::page_size();
+    const uintptr_t first = round_up(reinterpret_cast<uintptr_t>(&tc->head), page);
+    const uintptr_t end = reinterpret_cast<uintptr_t>(tc + 1) / page * page;
+    if (first < end) os::calls.advise(reinterpret_cast<void*>(first), end - first, os::Advice::DontNeed);
+  }
   LockGuard guard(lock_);
   __atomic_store_n(&live_[tc->shard], live_[tc->shard] - 1, __ATOMIC_RELAXED);
   tc->in_use = false;
+  put_free(tc);
+}
+
+void ThreadRegistry::put_free(ThreadCache* tc) {
   tc->next_free = free_;
   free_ = tc;
+  free_count_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void ThreadRegistry::keep_only(ThreadCache* mine) {
   keep_grants_of(mine);
   for (unsigned i = 0; i < kShards; i++) live_[i] = 0;
   free_ = nullptr;
+  free_count_.store(0, std::memory_order_relaxed);
   for (ThreadCache* tc = all_; tc != nullptr; tc = tc->next) {
     if (tc == mine) {
       live_[tc->shard] = 1;
@@ -125,8 +140,7 @@ void ThreadRegistry::keep_only(ThreadCache* mine) {
       tc->stash.abandon();
       tc->in_use = false;
     }
-    tc->next_free = free_;
-    free_ = tc;
+    put_free(tc);
   }
 }
 

@@ -31,6 +31,12 @@ inline constexpr int32_t kRoomUnit = 256;
 inline constexpr int32_t kRoomLeak = 1;
 
 struct alignas(2 * kCacheLine) ThreadCache {
+  // What the registry needs of a structure without a thread; all else may be given back to the kernel, and is zero then.
+  ThreadCache* next;       // in the list of all caches that ever were
+  ThreadCache* next_free;  // in the list of those without a thread
+  bool in_use;
+  uint8_t destructor_rounds;
+
   void* head[kSlots];          // [slot]: most recently freed first; [0] is not used
   uint64_t key = kNoShardKey;  // local_key(shard): what a tag is compared with
   int32_t room[kSlots];        // blocks that still fit into the bin, times kRoomUnit, less the leak
@@ -47,10 +53,6 @@ struct alignas(2 * kCacheLine) ThreadCache {
   uint64_t last_trim_ms;
   size_t granted;             // bytes by which the limits of all bins together exceed their first values
   int32_t seen_room[kSlots];  // at the last trim: a bin whose room has not changed since is idle; kBusyBin: it is not
-  ThreadCache* next;          // in the list of all caches that ever were
-  ThreadCache* next_free;     // in the list of those without a thread
-  bool in_use;
-  uint8_t destructor_rounds;
   remote::RemoteStash stash;
 };
 
@@ -101,6 +103,7 @@ class ThreadRegistry {
 
  private:
   ThreadCache* allocate();
+  void put_free(ThreadCache* tc);
 
   Mutex lock_;
   ThreadCache* all_ = nullptr;
@@ -108,6 +111,7 @@ class ThreadRegistry {
   char* chunk_ = nullptr;
   char* chunk_end_ = nullptr;
   size_t count_ = 0;
+  std::atomic<size_t> free_count_{0};  // relaxed: written under the lock, read as a hint
   unsigned live_[kShards] = {};
 };
 HZ3_HIDDEN extern ThreadRegistry thread_registry;

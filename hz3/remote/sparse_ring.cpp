@@ -25,6 +25,7 @@ void SparseRing::stash_flush_budget(unsigned budget) {
     first[e.dst] = e.block;
     count[e.dst]++;
   }
+  if (head_ == tail_) head_ = tail_ = 0;  // a ring that is flushed early stays within its first pages
   for (unsigned i = 0; i < owners; i++) Inbox::of(seen[i]).push(first[seen[i]], last[seen[i]], count[seen[i]]);
 }
 
