@@ -319,4 +319,15 @@ size_t ArenaSet::bytes_in_use() {
   return segments << kSegmentShift;
 }
 
+void ArenaSet::check() {
+  LockGuard guard(lock_);
+  for (unsigned i = 0; i < count_.load(std::memory_order_relaxed); i++) {
+    const Arena& a = arena_[i];
+    uint32_t free = 0;
+    for (uint32_t k = 0; k < a.segments_used_; k++) free += a.is_free(k) ? 1 : 0;
+    if (free != a.free_segments_ || a.segments_used_ > a.segments_usable_ || a.segments_usable_ > a.segments_max_)
+      invariant_failed("I11", "an arena's segments are miscounted");
+  }
+}
+
 }  // namespace hz3

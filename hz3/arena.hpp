@@ -135,6 +135,8 @@ class ArenaSet {
   Run* allocate_runs(Arena* arena, unsigned n);
 
   size_t bytes_in_use();
+  // Checks that the free segments are those that are counted (debug builds and tests).
+  void check();
   Mutex& mutex() { return lock_; }
 
  private:

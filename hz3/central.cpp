@@ -202,23 +202,39 @@ void Central::release_all_spares() {
   release_spares_if([](const Run*) { return true; });
 }
 
+void Central::check_run(const Run* run, Slot slot, unsigned list) const {
+  unsigned n = 0;
+  for (void* b = run->free; b != nullptr && n <= run->free_count; b = link_of(b), n++) {
+    const size_t offset = static_cast<size_t>(static_cast<char*>(b) - run->start);
+    if (run_of(b) != run || offset % class_bytes(slot) != 0 || offset / class_bytes(slot) >= run->carved)
+      invariant_failed("I1", "a run's free list holds a block that is not of it");
+  }
+  if (n != run->free_count) invariant_failed("I5", "a run's free count is not the length of its list");
+  if (run->all_free()) invariant_failed("I5", "a run whose blocks are all free did not return to its segment");
+  if (run->list != list || run->slot != slot || run->available() == 0) invariant_failed("I5", "a run is on a wrong list");
+  for (unsigned page = 0; page < run->pages; page++)
+    if (tag_of(run->start + page * kPageSize) != make_tag(slot, self()))
+      invariant_failed("I1", "a run's tag is not its owner's");
+}
+
 void Central::check() {
   LockGuard guard(lock_);
-  for (Slot slot = 1; slot < kSlots; slot++)
+  unsigned spares = 0;
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    unsigned runs = 0, returned = 0;
     for (unsigned f = 0; f < kFullness; f++)
-      for (Run* run = list_[slot][f]; run != nullptr; run = run->next) {
-        unsigned n = 0;
-        for (void* b = run->free; b != nullptr; b = link_of(b), n++) {
-          const size_t offset = static_cast<size_t>(static_cast<char*>(b) - run->start);
-          if (run_of(b) != run || offset % class_bytes(slot) != 0 || offset / class_bytes(slot) >= run->carved)
-            invariant_failed("I1", "a run's free list holds a block that is not of it");
-          if (n > run->free_count) break;
-        }
-        if (n != run->free_count) invariant_failed("I5", "a run's free count is not the length of its list");
-        if (run->all_free()) invariant_failed("I5", "a run whose blocks are all free did not return to its segment");
-        if (run->list != f || run->slot != slot || run->available() == 0) invariant_failed("I5", "a run is on a wrong list");
-        if (tag_of(run->start) != make_tag(slot, self())) invariant_failed("I1", "a run's tag is not its owner's");
+      for (const Run* run = list_[slot][f]; run != nullptr; run = run->next) {
+        check_run(run, slot, f);
+        runs++;
+        returned += run->free_count;
       }
+    if (returned != returned_[slot] || runs > runs_[slot])
+      invariant_failed("I5", "the counts of a class are not those of its runs");
+    if (spare_[slot] == nullptr) continue;
+    spares++;
+    if (!spare_[slot]->all_free()) invariant_failed("I5", "a spare run has blocks in use");
+  }
+  if (spares != spares_) invariant_failed("I5", "the spare runs are not as many as are counted");
 }
 
 Central::Totals Central::totals() {

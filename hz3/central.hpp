@@ -54,6 +54,7 @@ class Central {
   static constexpr unsigned kFullness = 4;
 
   unsigned self() const;
+  void check_run(const Run* run, Slot slot, unsigned list) const;
   void take_from_lists(Slot slot, unsigned want, Batch& batch);
   // Counts that are written under the lock and that others read as a hint: relaxed.
   static void count(std::atomic<uint32_t>& sum, int more) {

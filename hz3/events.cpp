@@ -1,5 +1,6 @@
 // Deferred work of the thread cache: what happens at events, off the hot path. See hz3/thread_cache.hpp.
 #include "hz3/bins.hpp"
+#include "hz3/check.hpp"
 #include "hz3/large.hpp"
 #include "hz3/remote/inbox.hpp"
 
@@ -30,6 +31,7 @@ void tick(uint64_t now_ms) {
   PageHeap::relax_reserve();
   large::purge_spans(now_ms, false);
   PageHeap::purge_all(now_ms, false);
+  if constexpr (kDebugChecks) check::shared();
 }
 
 bool slow_call_event(ThreadCache* tc) {
@@ -37,6 +39,7 @@ bool slow_call_event(ThreadCache* tc) {
   const uint64_t now = os::now_ms();
   if (likely(now == tc->now_ms)) return true;
   tc->now_ms = now;
+  if constexpr (kDebugChecks) check::cache(tc);
   if (now - tc->last_trim_ms >= kPurgeDecayMs) {
     tc->last_trim_ms = now;
     trim_idle_bins(tc);
@@ -69,6 +72,7 @@ void take_inbox(ThreadCache* tc) {
 }
 
 void flush_cache(ThreadCache* tc) {
+  if constexpr (kDebugChecks) check::cache(tc);
   for (Slot slot = 1; slot < kSlots; slot++)
     if (tc->head[slot] != nullptr) empty_bin(tc, slot);
   tc->stash.stash_flush_all();

@@ -1,6 +1,8 @@
 // See hz3/page_heap.hpp.
 #include "hz3/page_heap.hpp"
 
+#include "hz3/message.hpp"
+
 namespace hz3 {
 namespace {
 
@@ -149,15 +151,19 @@ void PageHeap::take_range(Segment* s, unsigned first, unsigned pages) {
   if (in_longest) remeasure(s);
 }
 
-// Finds the longest free extent anew, after pages in the middle of one were taken.
-void PageHeap::remeasure(Segment* s) {
+unsigned PageHeap::longest_extent(const Segment* s) {
   unsigned longest = 0;
   for (unsigned at = s->used.next_clear(0); at < kSegmentPages && longest < s->free_pages;) {
     const unsigned end = s->used.next_set(at);
     if (end - at > longest) longest = end - at;
     at = s->used.next_clear(end);
   }
-  s->longest = static_cast<uint16_t>(longest);
+  return longest;
+}
+
+// Finds the longest free extent anew, after pages in the middle of one were taken.
+void PageHeap::remeasure(Segment* s) {
+  s->longest = static_cast<uint16_t>(longest_extent(s));
   relist(s);
 }
 
@@ -217,6 +223,25 @@ PageHeap::Place PageHeap::find(unsigned pages, unsigned alignment, unsigned soon
   }
   if (fullest == nullptr) return Place{};
   return Place{fullest, best_start(fullest, pages, alignment, soon)};
+}
+
+void PageHeap::check() {
+  LockGuard guard(lock_);
+  size_t free = 0, segments = 0, dirty = 0;
+  for (unsigned list = 0; list < kLists; list++)
+    for (const Segment* s = list_[list]; s != nullptr; s = s->next, segments++) {
+      if (s->list != list || list_for(s->longest) != list) invariant_failed("I11", "a segment is on a wrong list");
+      if (s->free_pages != kSegmentPages - s->used.count()) invariant_failed("I11", "a segment's free pages are miscounted");
+      if (s->longest != longest_extent(s)) invariant_failed("I11", "a segment's longest extent is not the longest");
+      if ((s->dirty & s->used).count() != 0 || (s->aging & ~s->dirty).count() != 0 || (s->dirty & ~s->touched).count() != 0)
+        invariant_failed("I11", "a page is in two states");
+      if (s->dirty_pages != s->dirty.count()) invariant_failed("I11", "a segment's dirty pages are miscounted");
+      if (s->dirty_pages != 0 && !s->on_dirty_list)
+        invariant_failed("I5", "the purge does not know of a segment with dirty pages");
+      free += s->free_pages;
+      dirty += s->dirty_pages;
+    }
+  if (free != free_pages_ || dirty != dirty_pages_ || segments != segments_) invariant_failed("I11", "a heap's sums are wrong");
 }
 
 // --- runs ------------------------------------------------------------------------------------------------------------

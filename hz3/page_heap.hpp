@@ -51,6 +51,8 @@ class PageHeap {
   // Lets the memory of what was in use fade. Called once a tick.
   static void relax_reserve();
   static size_t free_pages();
+  // Checks the books of every segment (debug builds and tests).
+  void check();
   Mutex& mutex() { return lock_; }
   static PageHeap& number(unsigned i);
   // Forgets the unused run descriptors of the arenas in the bit set, which are about to be unmapped.
@@ -78,6 +80,7 @@ class PageHeap {
   void free_range(Segment* s, unsigned first, unsigned pages);
   void take_range(Segment* s, unsigned first, unsigned pages);
   void remeasure(Segment* s);
+  static unsigned longest_extent(const Segment* s);
   void relist(Segment* s);
   void unlist(Segment* s);
   size_t soil(Segment* s, unsigned first, unsigned pages, unsigned written);

@@ -1,6 +1,7 @@
 // See hz3/remote/dense_bank.hpp.
 #include "hz3/remote/dense_bank.hpp"
 
+#include "hz3/message.hpp"
 #include "hz3/remote/inbox.hpp"
 
 namespace hz3::remote {
@@ -39,6 +40,20 @@ void DenseBank::stash_flush_budget(unsigned budget) {
     budget -= done;
     if (budget != 0) next_dst_ = next_dst_ + 1 < kShards ? next_dst_ + 1 : 0;
   }
+}
+
+void DenseBank::check() const {
+  unsigned entries = 0;
+  for (unsigned dst = 0; dst < kShards; dst++)
+    for (Slot slot = 0; slot < kBinPad; slot++) {
+      const bool marked = (occupied_[dst][slot / 64] >> (slot % 64)) & 1;
+      if (marked != (bank_[dst][slot] != nullptr)) invariant_failed("I1", "a list of the bank is not marked as it is");
+      for (void* b = bank_[dst][slot]; b != nullptr; b = link_of(b)) {
+        entries++;
+        if (tag_of(b) != make_tag(slot, dst)) invariant_failed("I3", "a list of the bank holds a block that belongs elsewhere");
+      }
+    }
+  if (entries != entries_) invariant_failed("I1", "the bank does not hold as many blocks as it counts");
 }
 
 void DenseBank::abandon() {

@@ -33,6 +33,8 @@ class DenseBank {
   unsigned entries() const { return entries_; }
   // Whether the calling code has interrupted a change, as only a signal handler can.
   bool busy() const { return busy_; }
+  // Checks that the books are right (debug builds and tests).
+  void check() const;
   // Forgets all entries, in the child of fork().
   void abandon();
 

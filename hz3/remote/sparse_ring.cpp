@@ -1,6 +1,7 @@
 // See hz3/remote/sparse_ring.hpp.
 #include "hz3/remote/sparse_ring.hpp"
 
+#include "hz3/message.hpp"
 #include "hz3/remote/inbox.hpp"
 
 namespace hz3::remote {
@@ -27,6 +28,14 @@ void SparseRing::stash_flush_budget(unsigned budget) {
   }
   if (head_ == tail_) head_ = tail_ = 0;  // a ring that is flushed early stays within its first pages
   for (unsigned i = 0; i < owners; i++) Inbox::of(seen[i]).push(first[seen[i]], last[seen[i]], count[seen[i]]);
+}
+
+void SparseRing::check() const {
+  if (entries() > kRingSlots) invariant_failed("I1", "the ring counts more entries than it has slots");
+  for (uint32_t i = head_; i != tail_; i++) {
+    const Entry& e = ring_[i % kRingSlots];
+    if (tag_of(e.block) != make_tag(e.slot, e.dst)) invariant_failed("I3", "an entry of the ring is not what its block is");
+  }
 }
 
 }  // namespace hz3::remote

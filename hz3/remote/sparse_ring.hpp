@@ -31,6 +31,8 @@ class SparseRing {
   unsigned entries() const { return tail_ - head_; }
   // Whether the calling code has interrupted a change, as only a signal handler can.
   bool busy() const { return busy_; }
+  // Checks that the books are right (debug builds and tests).
+  void check() const;
   // Forgets all entries, in the child of fork().
   void abandon() {
     head_ = tail_ = bytes_ = 0;

@@ -1,0 +1,45 @@
+// See hz3/check.hpp.
+#include "hz3/check.hpp"
+
+#include "hz3/bins.hpp"
+#include "hz3/message.hpp"
+
+namespace hz3::check {
+namespace {
+
+void bin(const ThreadCache* tc, Slot slot) {
+  const ClassInfo& c = class_info(slot);
+  const unsigned limit = tc->limit[slot];
+  if (limit < c.limit_first || (limit > c.limit_first && limit > c.limit_most))
+    invariant_failed("I10", "a bin's limit is outside of what its class allows");
+  const int32_t most = most_in_bin(tc, slot);
+  int32_t length = 0;
+  for (void* b = tc->head[slot]; b != nullptr; b = link_of(b)) {
+    if (++length * kRoomUnit > most) invariant_failed("I10", "a bin holds more blocks than its room accounts for");
+    if (tag_slot(tag_of(b)) != slot) invariant_failed("I3", "a bin holds a block of another class");
+    const Run* run = run_of(b);
+    const size_t offset = static_cast<size_t>(static_cast<char*>(b) - run->start);
+    if (offset % c.size != 0 || offset / c.size >= run->carved) invariant_failed("I1", "a bin holds what is no block");
+  }
+}
+
+}  // namespace
+
+void cache(const ThreadCache* tc) {
+  size_t granted = 0;
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    bin(tc, slot);
+    granted += (tc->limit[slot] - size_t{class_info(slot).limit_first}) * class_bytes(slot);
+  }
+  if (granted != tc->granted) invariant_failed("I10", "a thread's grants are not what its limits grew by");
+  if (tc->head[0] != nullptr) invariant_failed("I1", "the bin of no class holds a block");
+  tc->stash.check();
+}
+
+void shared() {
+  for (unsigned i = 0; i < kShards; i++) Central::of(i).check();
+  for (unsigned i = 0; i < kPageHeaps; i++) PageHeap::number(i).check();
+  arenas.check();
+}
+
+}  // namespace hz3::check
