@@ -4,7 +4,7 @@
 namespace hz3 {
 namespace {
 
-constexpr unsigned kIdleRoom = 8;   // blocks: room for a thread that was long not here, 2048 frees of a malloc and free loop
+constexpr unsigned kMostRoom = 64;  // blocks: 2048 frees of a malloc and free loop
 constexpr unsigned kLeastRoom = 2;  // blocks: a bin that is nearly full would otherwise be back after a few frees
 
 // What the limits of all threads grew by together, in bytes. Relaxed: a budget, nothing is ordered by it.
@@ -51,11 +51,11 @@ void shrink_limit(ThreadCache* tc, Slot slot) {
 
 }  // namespace
 
-void grant_room(ThreadCache* tc, Slot slot, unsigned length, bool busy) {
+void grant_room(ThreadCache* tc, Slot slot, unsigned length) {
   const unsigned limit = tc->limit[slot];
   const unsigned least = kLeastRoom + limit / 8;
   unsigned more = limit > length + least ? limit - length : least;
-  if (!busy && more > kIdleRoom) more = kIdleRoom;
+  if (more > kMostRoom) more = kMostRoom;
   tc->at_most[slot] = static_cast<uint16_t>(length + more);
   tc->room[slot] = static_cast<int32_t>(more) * kRoomUnit;
   tc->seen_room[slot] = kBusyBin;
@@ -69,7 +69,7 @@ void may_keep(ThreadCache* tc, Slot slot) {
 
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
-  const bool busy = slow_call_event(tc);
+  slow_call_event(tc);
   const unsigned limit = tc->limit[slot];
   unsigned length = tc->at_most[slot] + 1u;
   if (length >= limit) {
@@ -81,7 +81,7 @@ void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
       send_home(tc, slot, cut_after(tc->head[slot], length));
     }
   }
-  grant_room(tc, slot, length, busy);
+  grant_room(tc, slot, length);
 }
 
 void grow_limit(ThreadCache* tc, Slot slot) {
@@ -109,7 +109,7 @@ void keep_grants_of(const ThreadCache* mine) {
 
 void empty_bin(ThreadCache* tc, Slot slot) {
   send_home(tc, slot, cut_after(tc->head[slot], 0));
-  grant_room(tc, slot, 0, false);
+  grant_room(tc, slot, 0);
 }
 
 void trim_idle_bins(ThreadCache* tc) {
@@ -131,7 +131,7 @@ void reset_bins(ThreadCache* tc) {
     tc->limit[slot] = class_info(slot).limit_first;
     tc->overflowed[slot] = false;
     tc->keep_above[slot] = kKeepNone;
-    grant_room(tc, slot, 0, false);
+    grant_room(tc, slot, 0);
   }
 }
 

@@ -23,9 +23,9 @@ HZ3_ALWAYS_INLINE void push(ThreadCache* tc, Slot slot, void* block) {
 // No more blocks than this are in the bin, times kRoomUnit.
 inline int32_t most_in_bin(const ThreadCache* tc, Slot slot) { return tc->at_most[slot] * kRoomUnit - tc->room[slot]; }
 
-// Gives a bin that holds at most `length` blocks room for more. `busy` tells whether the thread was in a slow path a moment
-// ago: one that comes here rarely gets room for a few blocks only, so that it comes again within a few thousand frees.
-void grant_room(ThreadCache* tc, Slot slot, unsigned length, bool busy);
+// Gives a bin that holds at most `length` blocks room for more: as much as its limit leaves, but not for very many at once, so
+// that a thread which frees little comes to a slow path, too, and sees time pass.
+void grant_room(ThreadCache* tc, Slot slot, unsigned length);
 // The thread allocates from this bin: from now on it may keep remote blocks. Takes effect with the next grant.
 void may_keep(ThreadCache* tc, Slot slot);
 

@@ -6,7 +6,7 @@
 namespace hz3 {
 namespace {
 constinit Central centrals[kShards];
-constexpr unsigned kFirstRuns = 2;         // so many are short
+constexpr unsigned kFirstRuns = 4;         // so many are short
 constexpr Slot kSparesUpTo = kFirstSub4k;  // a spare of a larger class holds more memory than it saves time
 }  // namespace
 

@@ -34,10 +34,10 @@ void tick(uint64_t now_ms) {
   if constexpr (kDebugChecks) check::shared();
 }
 
-bool slow_call_event(ThreadCache* tc) {
+void slow_call_event(ThreadCache* tc) {
   flush_stash_when_due(tc);
   const uint64_t now = os::now_ms();
-  if (likely(now == tc->now_ms)) return true;
+  if (likely(now == tc->now_ms)) return;
   tc->now_ms = now;
   if constexpr (kDebugChecks) check::cache(tc);
   if (now - tc->last_trim_ms >= kPurgeDecayMs) {
@@ -45,7 +45,6 @@ bool slow_call_event(ThreadCache* tc) {
     trim_idle_bins(tc);
   }
   if (now >= next_tick_ms.load(std::memory_order_relaxed)) tick(now);
-  return false;
 }
 
 void take_inbox(ThreadCache* tc) {

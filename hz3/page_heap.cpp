@@ -54,7 +54,7 @@ void PageHeap::count_dirty(int more) {
 }
 
 size_t PageHeap::reserve_pages() {
-  return clamp(peak_used.load(std::memory_order_relaxed) / 16, kLeastReservePages, kPurgeReservePages);
+  return clamp(peak_used.load(std::memory_order_relaxed) / 32, kLeastReservePages, kPurgeReservePages);
 }
 
 // Relaxed, and threads may rotate the window at the same time: a heuristic.

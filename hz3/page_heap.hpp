@@ -42,7 +42,7 @@ class PageHeap {
   static void purge_all(uint64_t now_ms, bool everything);
 
   static size_t dirty_pages();
-  // The dirty pages that are kept until they decay: a 16th of what was in use of late, at most the configured reserve. Those
+  // The dirty pages that are kept until they decay: a 32nd of what was in use of late, at most the configured reserve. Those
   // above it decay within kSwingMs.
   static size_t reserve_pages();
   // The dirty pages that are kept at all, what exceeds them goes on the spot: the configured reserve; more, within bounds, in

@@ -5,7 +5,7 @@ namespace hz3 {
 namespace {
 
 constexpr bool is_sound(const ClassInfo& c, RunShape run) {
-  if (run.blocks == 0 || run.blocks * size_t{c.size} * 40 < run.pages * kPageSize * 39) return false;
+  if (run.blocks == 0 || run.blocks * size_t{c.size} * 8 < run.pages * kPageSize * 7) return false;
   if (run.pages > kSegmentPages / 2) return false;
   for (unsigned i = 0; i < run.blocks; i++) {
     const uint64_t first = uint64_t{i} * c.size;

@@ -64,7 +64,7 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
       return batch.head;
     }
   }
-  const bool busy = slow_call_event(tc);
+  slow_call_event(tc);
   if (tc->overflowed[slot]) {
     tc->overflowed[slot] = false;
     grow_limit(tc, slot);
@@ -79,7 +79,7 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
   // A single block's link is not read: that would map a page which the program may be about to write.
   tc->head[slot] = batch.count > 1 ? link_of(batch.head) : nullptr;
   may_keep(tc, slot);
-  grant_room(tc, slot, batch.count - 1, busy);
+  grant_room(tc, slot, batch.count - 1);
   return batch.head;
 }
 

@@ -11,11 +11,10 @@
 // Both static caches are empty for ever and match no tag, so that the hot path needs no test for them: every malloc misses
 // and every free is "not local", and the slow paths find out why.
 //
-// room[slot] bounds a bin: it says how many more blocks it may take until bin_event_slow looks at it, in 1/256 of a block. A
-// malloc gives back 256 and a free takes 257: the one that leaks is the epoch. Even a thread that never misses and never
-// overflows a bin gets to bin_event_slow, after 256 frees for each block of room: 2048 when it was not in a slow path just
-// before, else as many as 256 times the bin's limit. There is done what must not wait without bound: stash, inboxes, purge.
-// Because of the leak room does not tell the length of a bin, but a bound: at most at_most - room / 256.
+// room[slot] bounds a bin: it says how many more blocks it may take until bin_event_slow looks at it, in 1/32 of a block. A
+// malloc gives back 32 and a free takes 33: the one that leaks is the epoch. Even a thread that never misses and never
+// overflows a bin gets to bin_event_slow within 2048 frees of a class, where what must not wait without bound is done: stash,
+// inboxes, purge. Because of the leak room does not tell the length of a bin, but a bound: at most at_most - room / 32.
 //
 // A bin may hold blocks of any shard. A remote free is kept in the thread's own bin while that is less than half full and
 // the thread allocates from it (keep_above): threads that hand blocks to each other in both directions then exchange them
@@ -27,7 +26,7 @@
 
 namespace hz3 {
 
-inline constexpr int32_t kRoomUnit = 256;
+inline constexpr int32_t kRoomUnit = 32;
 inline constexpr int32_t kRoomLeak = 1;
 
 struct alignas(2 * kCacheLine) ThreadCache {
@@ -71,8 +70,8 @@ HZ3_SLOW ThreadCache* own_cache_slow();
 // Looks at a bin that has no room left: bounds it and does deferred work. Event. The first argument, the block that was just
 // freed, keeps the others in the registers where the hot path has them.
 [[gnu::noinline]] void bin_event_slow(void* freed, uint64_t slot, ThreadCache* tc) noexcept;
-// Deferred work of any slow call: stash, clock. Event. True when the thread was here in the same tick of the coarse clock.
-bool slow_call_event(ThreadCache* tc);
+// Deferred work of any slow call: stash, clock. Event.
+void slow_call_event(ThreadCache* tc);
 // Takes the inbox of the cache's shard into its bins; what exceeds their bounds goes to central.
 void take_inbox(ThreadCache* tc);
 // Sends everything that a cache holds to its owners: bins, stash. The cache stays usable.
