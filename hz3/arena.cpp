@@ -34,7 +34,7 @@ void Arena::label(const char* start, unsigned pages, Tag tag, const Run* run) {
   const size_t first = page_index(start);
   const uint32_t id = static_cast<uint32_t>(run - runs_);
   for (unsigned i = 0; i < pages; i++) {
-    run_ids_[first + i] = id;
+    __atomic_store_n(&run_ids_[first + i], id, __ATOMIC_RELAXED);
     // relaxed atomic: a stray free of an address nearby may read it at the same time
     __atomic_store_n(&tags_[first + i], tag, __ATOMIC_RELAXED);
   }
@@ -326,7 +326,7 @@ void ArenaSet::check() {
     uint32_t free = 0;
     for (uint32_t k = 0; k < a.segments_used_; k++) free += a.is_free(k) ? 1 : 0;
     if (free != a.free_segments_ || a.segments_used_ > a.segments_usable_ || a.segments_usable_ > a.segments_max_)
-      invariant_failed("I11", "an arena's segments are miscounted");
+      invariant_failed("I20", "an arena's segments are miscounted");
   }
 }
 

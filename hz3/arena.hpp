@@ -64,9 +64,10 @@ class Arena {
     return reinterpret_cast<uintptr_t>(p) - base_ < committed_pages_.load(std::memory_order_acquire) << kPageShift;
   }
   size_t page_index(const void* p) const { return (reinterpret_cast<uintptr_t>(p) - base_) >> kPageShift; }
-  Tag tag(const void* p) const { return tags_[page_index(p)]; }
+  // relaxed: for a block of ours the program ordered label() before this; for any other address it does not matter
+  Tag tag(const void* p) const { return __atomic_load_n(&tags_[page_index(p)], __ATOMIC_RELAXED); }
   // The run that the page of `p` was last part of; meaningful only when the tag is not 0.
-  Run* run(const void* p) const { return runs_ + run_ids_[page_index(p)]; }
+  Run* run(const void* p) const { return runs_ + __atomic_load_n(&run_ids_[page_index(p)], __ATOMIC_RELAXED); }
   char* segment_start(uint32_t index) const { return reinterpret_cast<char*>(base_) + (size_t{index} << kSegmentShift); }
   unsigned number() const { return number_; }
   size_t segments_in_use() const { return segments_used_ - free_segments_; }

@@ -114,19 +114,23 @@ Batch Central::take_or_make(Slot slot, unsigned want) {
 }
 
 namespace {
-// What can be noticed of a wrong free at this late point: it costs a multiplication here, and nothing on the hot path.
-HZ3_ALWAYS_INLINE void check_returned(const Run* run, const void* block) {
+// What can be noticed of a wrong free at this late point: it costs a multiplication here, and nothing on the hot path. The
+// fault, or nullptr.
+HZ3_ALWAYS_INLINE const char* fault_of(const Run* run, const void* block) {
   const ClassInfo& c = class_info(run->slot);
   const uint64_t offset = static_cast<uint64_t>(static_cast<const char*>(block) - run->start);
   const uint64_t index = offset * c.reciprocal >> kReciprocalShift;
-  if (unlikely(index * c.size != offset)) die("free", block, "not the start of a block");
-  if (unlikely(index >= run->carved)) die("free", block, "never allocated");
-  if (unlikely(run->free_count >= run->carved)) die("free", block, "freed twice: its run has more blocks back than it gave");
+  if (unlikely(index * c.size != offset)) return "not the start of a block";
+  if (unlikely(index >= run->carved)) return "never allocated";
+  if (unlikely(run->free_count >= run->carved)) return "freed twice: its run has more blocks back than it gave";
+  return nullptr;
 }
 }  // namespace
 
 void Central::put(void* list) {
   Run* freed = nullptr;
+  const void* faulty = nullptr;
+  const char* fault = nullptr;
   {
     LockGuard guard(lock_);
     while (list != nullptr) {
@@ -135,7 +139,11 @@ void Central::put(void* list) {
       Run* run = run_of(block);
       if constexpr (kDebugChecks)
         if (run->shard != self()) invariant_failed("I1", "a block came back to a shard that does not own it");
-      check_returned(run, block);
+      fault = fault_of(run, block);
+      if (unlikely(fault != nullptr)) {
+        faulty = block;
+        break;
+      }
       set_link(block, run->free);
       run->free = block;
       run->free_count++;
@@ -147,6 +155,7 @@ void Central::put(void* list) {
       }
     }
   }
+  if (unlikely(fault != nullptr)) die("free", faulty, fault);  // without the lock: a handler of SIGABRT may allocate
   release(freed);
 }
 
@@ -214,7 +223,7 @@ void Central::check_run(const Run* run, Slot slot, unsigned list) const {
   if (run->list != list || run->slot != slot || run->available() == 0) invariant_failed("I5", "a run is on a wrong list");
   for (unsigned page = 0; page < run->pages; page++)
     if (tag_of(run->start + page * kPageSize) != make_tag(slot, self()))
-      invariant_failed("I1", "a run's tag is not its owner's");
+      invariant_failed("I13", "a run's tag is not its owner's");
 }
 
 void Central::check() {

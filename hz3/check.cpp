@@ -11,7 +11,7 @@ void bin(const ThreadCache* tc, Slot slot) {
   const ClassInfo& c = class_info(slot);
   const unsigned limit = tc->limit[slot];
   if (limit < c.limit_first || (limit > c.limit_first && limit > c.limit_most))
-    invariant_failed("I10", "a bin's limit is outside of what its class allows");
+    invariant_failed("I11", "a bin's limit is outside of what its class allows");
   const int32_t most = most_in_bin(tc, slot);
   int32_t length = 0;
   for (void* b = tc->head[slot]; b != nullptr; b = link_of(b)) {
@@ -31,9 +31,15 @@ void cache(const ThreadCache* tc) {
     bin(tc, slot);
     granted += (tc->limit[slot] - size_t{class_info(slot).limit_first}) * class_bytes(slot);
   }
-  if (granted != tc->granted) invariant_failed("I10", "a thread's grants are not what its limits grew by");
+  if (granted != tc->granted) invariant_failed("I11", "a thread's grants are not what its limits grew by");
   if (tc->head[0] != nullptr) invariant_failed("I1", "the bin of no class holds a block");
   tc->stash.check();
+}
+
+void is_empty(const ThreadCache* tc, const char* id, const char* what) {
+  if (tc->stash.entries() != 0) invariant_failed(id, what);
+  for (const void* head : tc->head)
+    if (head != nullptr) invariant_failed(id, what);
 }
 
 void shared() {

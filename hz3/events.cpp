@@ -16,7 +16,7 @@ void flush_stash_when_due(ThreadCache* tc) {
   if (tc->stash.entries() == 0) return;
   if (tc->stash.due() || ++tc->stash_waits >= kStashPatience) {
     tc->stash_waits = 0;
-    tc->stash.stash_flush_all();
+    tc->stash.stash_flush_budget(remote::kFlushBatch);
   }
 }
 

@@ -28,9 +28,9 @@ void unlock_all() {
   for (unsigned i = kLocks; i-- > 0;)
     if (taken[i]) {
       taken[i] = false;
-      lock_at(i).unlock();
+      lock_at(i).unlock_in_order();
     }
-  fork_lock.unlock();
+  fork_lock.unlock_in_order();
 }
 
 }  // namespace
@@ -40,7 +40,7 @@ void prepare() {
     nested++;
     return;
   }
-  fork_lock.lock();
+  fork_lock.lock_in_order();
   bool interrupted = false;
   for (unsigned i = 0; i < kLocks; i++) interrupted = interrupted || lock_at(i).held_by_me();
   if (!interrupted) {
@@ -50,7 +50,7 @@ void prepare() {
   }
   for (unsigned i = 0; i < kLocks; i++) {
     if (lock_at(i).held_by_me()) continue;
-    lock_at(i).lock();
+    lock_at(i).lock_in_order();
     taken[i] = true;
   }
 }

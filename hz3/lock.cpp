@@ -1,6 +1,8 @@
 // The contended paths of the mutex in hz3/lock.hpp.
 #include "hz3/lock.hpp"
 
+#include "hz3/message.hpp"
+
 namespace hz3 {
 namespace {
 constexpr int kSpins = 64;  // about as long as one batch transfer holds a lock
@@ -8,6 +10,12 @@ constinit std::atomic<uint32_t> identities{0};
 }  // namespace
 
 thread_local constinit uint32_t thread_identity = 0;
+
+thread_local constinit LocksHeld locks_held;
+
+void LocksHeld::note_locked() {
+  if (count_++ != 0) invariant_failed("I22", "a thread takes a second lock");
+}
 
 uint32_t make_thread_identity() {
   // relaxed: only has to be unique. After 2^31 threads it wraps; two of that distance are not alive together.

@@ -9,6 +9,7 @@
 
 #include <atomic>
 
+#include "hz3/config.hpp"
 #include "hz3/os.hpp"
 #include "hz3/platform.hpp"
 
@@ -18,6 +19,18 @@ namespace hz3 {
 HZ3_HIDDEN extern thread_local constinit uint32_t thread_identity;
 HZ3_SLOW uint32_t make_thread_identity();
 
+// How many locks the calling thread holds, in debug builds: at most one, and none while the kernel purges.
+class LocksHeld {
+ public:
+  void note_locked();
+  void note_unlocked() { count_--; }
+  bool none() const { return count_ == 0; }
+
+ private:
+  uint32_t count_ = 0;
+};
+HZ3_HIDDEN extern thread_local constinit LocksHeld locks_held;
+
 class Mutex {
  public:
   constexpr Mutex() = default;
@@ -25,6 +38,11 @@ class Mutex {
   Mutex& operator=(const Mutex&) = delete;
 
   void lock() {
+    if constexpr (kDebugChecks) locks_held.note_locked();
+    lock_in_order();
+  }
+  // For fork alone, which takes all locks one after another.
+  void lock_in_order() {
     uint32_t me = thread_identity;
     if (unlikely(me == 0)) me = make_thread_identity();
     uint32_t expected = 0;
@@ -33,6 +51,10 @@ class Mutex {
   }
 
   void unlock() {
+    if constexpr (kDebugChecks) locks_held.note_unlocked();
+    unlock_in_order();
+  }
+  void unlock_in_order() {
     // release: pairs with the acquire in lock()
     if ((state_.exchange(0, std::memory_order_release) & kSleepers) != 0) unlock_slow();
   }

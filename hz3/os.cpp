@@ -70,15 +70,6 @@ bool advise(void* p, size_t bytes, Advice advice) {
     case Advice::Cold:
       value = MADV_COLD;
       break;
-    case Advice::HugePage:
-      value = MADV_HUGEPAGE;
-      break;
-    case Advice::NoHugePage:
-      value = MADV_NOHUGEPAGE;
-      break;
-    case Advice::DontDump:
-      value = MADV_DONTDUMP;
-      break;
   }
   return syscall(SYS_madvise, p, bytes, value) == 0;
 }
@@ -110,10 +101,15 @@ uint64_t now_ms() {
 }
 
 size_t address_space_limit() {
-  ErrnoGuard guard;
-  rlimit limit{};
-  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return SIZE_MAX;
-  return limit.rlim_cur;
+  static size_t limit = 0;  // a race stores the same value twice
+  size_t bytes = __atomic_load_n(&limit, __ATOMIC_RELAXED);
+  if (bytes == 0) {
+    ErrnoGuard guard;
+    rlimit r{};
+    bytes = getrlimit(RLIMIT_AS, &r) != 0 || r.rlim_cur == RLIM_INFINITY ? SIZE_MAX : r.rlim_cur;
+    __atomic_store_n(&limit, bytes, __ATOMIC_RELAXED);
+  }
+  return bytes;
 }
 
 void futex_wait(uint32_t* word, uint32_t expected) {

@@ -12,7 +12,7 @@
 namespace hz3::os {
 
 // What free pages are told to the kernel; the meaning of each is madvise(2)'s.
-enum class Advice { DontNeed, Free, Cold, HugePage, NoHugePage, DontDump };
+enum class Advice { DontNeed, Free, Cold };
 
 struct Calls {
   // Reserves `bytes` of address space without memory or commit charge. nullptr on failure.
@@ -34,7 +34,7 @@ HZ3_HIDDEN extern Calls calls;
 size_t page_size();
 // A coarse monotonic clock in milliseconds.
 uint64_t now_ms();
-// The limit on address space in bytes (RLIMIT_AS); SIZE_MAX when there is none.
+// The limit on address space in bytes (RLIMIT_AS), read once: a sandbox may forbid the call later. SIZE_MAX when there is none.
 size_t address_space_limit();
 
 // Sleeps while *word == expected; wakes at most `count` sleepers.

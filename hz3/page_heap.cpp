@@ -230,18 +230,18 @@ void PageHeap::check() {
   size_t free = 0, segments = 0, dirty = 0;
   for (unsigned list = 0; list < kLists; list++)
     for (const Segment* s = list_[list]; s != nullptr; s = s->next, segments++) {
-      if (s->list != list || list_for(s->longest) != list) invariant_failed("I11", "a segment is on a wrong list");
-      if (s->free_pages != kSegmentPages - s->used.count()) invariant_failed("I11", "a segment's free pages are miscounted");
-      if (s->longest != longest_extent(s)) invariant_failed("I11", "a segment's longest extent is not the longest");
+      if (s->list != list || list_for(s->longest) != list) invariant_failed("I18", "a segment is on a wrong list");
+      if (s->free_pages != kSegmentPages - s->used.count()) invariant_failed("I18", "a segment's free pages are miscounted");
+      if (s->longest != longest_extent(s)) invariant_failed("I18", "a segment's longest extent is not the longest");
       if ((s->dirty & s->used).count() != 0 || (s->aging & ~s->dirty).count() != 0 || (s->dirty & ~s->touched).count() != 0)
-        invariant_failed("I11", "a page is in two states");
-      if (s->dirty_pages != s->dirty.count()) invariant_failed("I11", "a segment's dirty pages are miscounted");
+        invariant_failed("I18", "a page is in two states");
+      if (s->dirty_pages != s->dirty.count()) invariant_failed("I18", "a segment's dirty pages are miscounted");
       if (s->dirty_pages != 0 && !s->on_dirty_list)
         invariant_failed("I5", "the purge does not know of a segment with dirty pages");
       free += s->free_pages;
       dirty += s->dirty_pages;
     }
-  if (free != free_pages_ || dirty != dirty_pages_ || segments != segments_) invariant_failed("I11", "a heap's sums are wrong");
+  if (free != free_pages_ || dirty != dirty_pages_ || segments != segments_) invariant_failed("I18", "a heap's sums are wrong");
 }
 
 // --- runs ------------------------------------------------------------------------------------------------------------
@@ -292,6 +292,7 @@ Run* PageHeap::carve(Segment* s, unsigned at, unsigned pages) {
   Run* run = descriptor(s->arena);
   if (run == nullptr) {
     free_range(s, at, pages);
+    soil(s, at, pages, 0);
     return nullptr;
   }
   run->free = nullptr;

@@ -1,4 +1,5 @@
 // Free pages on their way back to the kernel: the purge of hz3/page_heap.hpp.
+#include "hz3/message.hpp"
 #include "hz3/page_heap.hpp"
 
 namespace hz3 {
@@ -47,6 +48,8 @@ unsigned PageHeap::purge_segment(Segment* s, bool everything) {
     unsigned first = at, last = end;
     whole_kernel_pages(&first, &last);
     if (first < last) {
+      if constexpr (kDebugChecks)
+        if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
       const bool done = os::calls.advise(s->page(first), size_t{last - first} << kPageShift, kAdvice);
       if (done && kAdvice == os::Advice::DontNeed) zeroed.set(first, last - first);
     }

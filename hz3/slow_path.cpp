@@ -115,6 +115,9 @@ void* calloc_slow(size_t bytes) noexcept {
   if (p == nullptr) return nullptr;
   if (!zero) return memset(p, 0, bytes);
   if (bytes <= kMaxTierBytes) set_link(p, nullptr);
+  if constexpr (kDebugChecks)
+    for (size_t i = 0; i < bytes; i++)
+      if (static_cast<const char*>(p)[i] != 0) invariant_failed("I17", "a block that is called zero is not");
   return p;
 }
 
@@ -127,7 +130,7 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
     if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
     return;
   }
-  tc->overflowed[slot] = true;
+  if (tc->keep_above[slot] != kKeepNone) tc->overflowed[slot] = true;
   if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 

@@ -1,5 +1,6 @@
 // Life and attachment of thread caches; see hz3/thread_cache.hpp.
 #include "hz3/bins.hpp"
+#include "hz3/check.hpp"
 
 #include <pthread.h>
 #include <climits>
@@ -23,15 +24,20 @@ constexpr unsigned kDestructorRounds = 3;  // of PTHREAD_DESTRUCTOR_ITERATIONS =
 pthread_key_t exit_key;
 uint32_t exit_key_state = 0;  // 0 none, 1 being made, 2 made; 3 the system has none left
 
+void give_up(ThreadCache* tc, ThreadCache* instead) {
+  flush_cache(tc);
+  drop_grants(tc);
+  if constexpr (kDebugChecks) check::is_empty(tc, "I2", "a cache that is given up still holds a block");
+  tls_cache = instead;
+  thread_registry.detach(tc);
+}
+
 // Runs as a TSD destructor. Puts itself back until the last round, because destructors of other keys may still free.
 void on_thread_exit(void* value) {
   ThreadCache* tc = static_cast<ThreadCache*>(value);
   if (tc != tls_cache) return;
   if (++tc->destructor_rounds <= kDestructorRounds && pthread_setspecific(exit_key, tc) == 0) return;
-  flush_cache(tc);
-  drop_grants(tc);
-  tls_cache = &ended_cache;
-  thread_registry.detach(tc);
+  give_up(tc, &ended_cache);
 }
 
 bool have_exit_key() {
@@ -52,12 +58,15 @@ bool have_exit_key() {
 ThreadCache* own_cache_slow() {
   ThreadCache* tc = tls_cache;
   if (likely(!is_static_cache(tc))) return tc;
+  if constexpr (kDebugChecks) check::is_empty(tc, "I15", "a static cache holds a block");
   if (tc == &ended_cache || !have_exit_key()) return nullptr;
   tc = thread_registry.attach();
   if (tc == nullptr) return nullptr;
   tls_cache = tc;  // before pthread_setspecific, which may call calloc
-  pthread_setspecific(exit_key, tc);
-  return tc;
+  if (likely(pthread_setspecific(exit_key, tc) == 0)) return tc;
+  // Nobody would tell us of the thread's end: it goes without a cache.
+  give_up(tc, &fresh_cache);
+  return nullptr;
 }
 
 // A structure, recycled or new; its lists are empty. Called with the lock held.

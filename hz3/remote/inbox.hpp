@@ -9,6 +9,7 @@
 #include <atomic>
 
 #include "hz3/central.hpp"
+#include "hz3/message.hpp"
 
 namespace hz3::remote {
 
@@ -18,6 +19,8 @@ class alignas(kCacheLine) Inbox {
 
   // Hands over `n` blocks from `first` to `last`, linked through their first words.
   void push(void* first, void* last, unsigned n) {
+    if constexpr (kDebugChecks)
+      if (reinterpret_cast<uintptr_t>(first) >> kCountShift != 0) invariant_failed("I27", "an address has no room for a count");
     uint64_t old = word_.load(std::memory_order_relaxed);
     uint64_t fresh;
     do {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "hz3/central.hpp"
+#include "hz3/message.hpp"
 #include "hz3/remote/busy.hpp"
 #include "hz3/remote/config.hpp"
 
@@ -17,6 +18,8 @@ class SparseRing {
   HZ3_ALWAYS_INLINE bool stash_push(unsigned dst, Slot slot, void* block) {
     const Busy busy(busy_);
     if (unlikely(tail_ - head_ == kRingSlots)) stash_flush_budget(kRingSlots);
+    if constexpr (kDebugChecks)
+      if (tail_ - head_ == kRingSlots) invariant_failed("I24", "an entry of a full ring would be overwritten");
     ring_[tail_++ % kRingSlots] = Entry{block, static_cast<uint16_t>(dst), static_cast<uint16_t>(slot)};
     bytes_ += static_cast<uint32_t>(class_bytes(slot));
     return due();

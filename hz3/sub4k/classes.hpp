@@ -18,7 +18,7 @@ constexpr ClassList<kClasses> make_classes() {
 inline constexpr ClassList<kClasses> kList = make_classes();
 
 // Few programs hold many blocks of these sizes for long, so what counts is that the last of them do not hold many pages.
-constexpr unsigned run_pages(size_t size) { return run_pages_for(size, kRunBytes, 40); }
+constexpr unsigned run_pages(size_t size) { return run_pages_for(size, kRunBytes, 32); }
 
 static_assert(kList.size[kClasses - 1] <= kMaxBytes);
 

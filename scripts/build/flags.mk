@@ -10,6 +10,8 @@ code-flags := -O2 $(if $(filter x86_64,$(toolchain-machine)),-march=x86-64 -mtun
 # The functions that this library defines are no builtins to it: no call of them may be removed or turned into another.
 builtin-flags := -fno-builtin-malloc -fno-builtin-free -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-memalign \
 	-fno-builtin-aligned_alloc -fno-builtin-posix_memalign
+# Identical functions stay apart: GCC would make one of them jump to the other.
+no-folding := $(if $(findstring clang,$(CXX)),,-fno-ipa-icf)
 warn-flags := -Wall -Wextra -Wundef -Werror -Werror=date-time
 repro-flags := -ffile-prefix-map=$(abs_srctree)/= -ffile-prefix-map=$(abs_objtree)=.
 include-flags := -I$(obj)include/generated -I$(or $(src),.)
@@ -49,7 +51,7 @@ hz3-cxxflags = $(lang-flags) $(code-flags) $(builtin-flags) $(warn-flags) $(repr
 	$(CXXFLAGS_$(patsubst $(obj)%,%,$(basename $@).o)) $(EXTRA_CXXFLAGS)
 
 # -- the tests: ordinary programs. Calls of malloc are what they are about, so the compiler keeps them all. --
-test-cxxflags = -std=c++20 -O1 -g -Wall -Wextra -Wundef -Werror -Wno-alloc-size-larger-than -fno-builtin -pthread \
+test-cxxflags = -std=c++20 -O1 -g -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
 	$(repro-flags) $(if $(filter $(obj)tests/unit/% %_whitebox.o,$@),$(instrument-flags)) $(include-flags) $(EXTRA_CXXFLAGS)
 test-cflags = -std=gnu11 -O1 -g -Wall -Wextra -Werror -fno-builtin -pthread $(repro-flags) $(include-flags)
 test-libs := -lgmock -lgtest_main -lgtest -pthread -ldl
