@@ -13,8 +13,9 @@ namespace {
 // Every lock of the library in the order in which fork takes them, and whether it had to.
 constexpr unsigned kLocks = 2 + 2 * kShards + kPageHeaps;
 constinit bool taken[kLocks] = {};
-constinit Mutex fork_lock;      // one fork at a time: guards `taken` and `nested`
-constinit unsigned nested = 0;  // forks by signal handlers that interrupted this one: they find every lock as it should be
+constinit Mutex fork_lock;        // one fork at a time: guards `taken` and `nested`
+constinit LocksHeld held_before;  // by the interrupted code, when a signal handler forks: set aside until fork is over
+constinit unsigned nested = 0;    // forks by signal handlers that interrupted this one: they find every lock as it should be
 
 Mutex& lock_at(unsigned i) {
   if (i == 0) return thread_registry.mutex();
@@ -30,6 +31,7 @@ void unlock_all() {
       taken[i] = false;
       lock_at(i).unlock_in_order();
     }
+  if constexpr (kDebugChecks) locks_held = held_before;
   fork_lock.unlock_in_order();
 }
 
@@ -41,6 +43,10 @@ void prepare() {
     return;
   }
   fork_lock.lock_in_order();
+  if constexpr (kDebugChecks) {
+    held_before = locks_held;
+    locks_held = LocksHeld{};
+  }
   bool interrupted = false;
   for (unsigned i = 0; i < kLocks; i++) interrupted = interrupted || lock_at(i).held_by_me();
   if (!interrupted) {

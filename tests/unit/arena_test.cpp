@@ -102,6 +102,7 @@ TEST(Arena, ExtendTakesFreedAndFreshNeighboursAndNobodyElses) {
 }
 
 TEST(Arena, ExtendFailsCleanlyWhenTheKernelRefuses) {
+  constexpr uint32_t kMore = 50;
   std::vector<Segment*> taken;
   Segment* last = arenas.allocate(1);
   for (;;) {  // until the last segment is a fresh one: nothing free behind it
@@ -115,12 +116,12 @@ TEST(Arena, ExtendFailsCleanlyWhenTheKernelRefuses) {
   {
     Kernel kernel;
     kernel.refuse(Call::Commit);
-    EXPECT_FALSE(arenas.extend(last, 1, 2));
+    EXPECT_FALSE(arenas.extend(last, 1, kMore)) << "more than what was made usable ahead";
     EXPECT_EQ(arenas.bytes_in_use(), in_use);
     kernel.allow();
-    EXPECT_TRUE(arenas.extend(last, 1, 2));
+    EXPECT_TRUE(arenas.extend(last, 1, kMore));
   }
-  arenas.release(last + 1, 2);
+  arenas.release(last + 1, kMore);
   EXPECT_EQ(arenas.bytes_in_use(), in_use);
 }
 
