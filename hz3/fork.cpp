@@ -13,9 +13,10 @@ namespace {
 // Every lock of the library in the order in which fork takes them, and whether it had to.
 constexpr unsigned kLocks = 2 + 2 * kShards + kPageHeaps;
 constinit bool taken[kLocks] = {};
-constinit Mutex fork_lock;        // one fork at a time: guards `taken` and `nested`
-constinit LocksHeld held_before;  // by the interrupted code, when a signal handler forks: set aside until fork is over
-constinit unsigned nested = 0;    // forks by signal handlers that interrupted this one: they find every lock as it should be
+constinit Mutex fork_lock;  // one fork at a time: guards `taken` and `nested`
+[[maybe_unused]] constinit LocksHeld
+    held_before;                // by the interrupted code, when a signal handler forks: set aside until fork is over
+constinit unsigned nested = 0;  // forks by signal handlers that interrupted this one: they find every lock as it should be
 
 Mutex& lock_at(unsigned i) {
   if (i == 0) return thread_registry.mutex();

@@ -126,7 +126,7 @@ TEST(Calloc, overflow_fails) {
   };
   for (auto [count, size] : operands) {
     SCOPED_TRACE(testing::Message() << count << " x " << size);
-    expect_out_of_memory([=] { return calloc(hide(count), hide(size)); });
+    expect_out_of_memory([count = count, size = size] { return calloc(hide(count), hide(size)); });
   }
 }
 

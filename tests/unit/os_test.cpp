@@ -79,7 +79,7 @@ TEST_F(Os, ClockAndPageSize) {
   EXPECT_EQ(page_size(), static_cast<size_t>(sysconf(_SC_PAGESIZE)));
 }
 
-TEST(Os, AddressSpaceLimitIsReadOnce) {
+TEST(OsDeathTest, AddressSpaceLimitIsReadOnce) {
   rlimit old{};
   ASSERT_EQ(getrlimit(RLIMIT_AS, &old), 0);
   const size_t expected = old.rlim_cur == RLIM_INFINITY ? SIZE_MAX : old.rlim_cur;
