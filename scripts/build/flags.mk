@@ -51,7 +51,7 @@ hz3-cxxflags = $(lang-flags) $(code-flags) $(builtin-flags) $(warn-flags) $(repr
 	$(CXXFLAGS_$(patsubst $(obj)%,%,$(basename $@).o)) $(EXTRA_CXXFLAGS)
 
 # -- the tests: ordinary programs. Calls of malloc are what they are about, so the compiler keeps them all. --
-test-cxxflags = -std=c++20 -O1 -g -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
+test-cxxflags = -std=c++20 -fsized-deallocation -O1 -g -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
 	$(repro-flags) $(if $(filter $(obj)tests/unit/% %_whitebox.o,$@),$(instrument-flags)) $(include-flags) $(EXTRA_CXXFLAGS)
 test-cflags = -std=gnu11 -O1 -g -Wall -Wextra -Werror -fno-builtin -pthread $(repro-flags) $(include-flags)
 test-libs := -lgmock -lgtest_main -lgtest -pthread -ldl
