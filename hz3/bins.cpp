@@ -1,44 +1,30 @@
 // See hz3/bins.hpp.
 #include "hz3/bins.hpp"
 
+#include <initializer_list>
+
 namespace hz3 {
 namespace {
 
-constexpr unsigned kMostRoom = 64;  // blocks: 2048 frees of a malloc and free loop
-constexpr unsigned kLeastRoom = 2;  // blocks: a bin that is nearly full would otherwise be back after a few frees
+constexpr unsigned kMostRoom = 64;  // blocks: kLookAfter frees of a malloc and free loop
+constexpr unsigned kLeastRoom = 2;  // blocks: a list that is nearly full would otherwise be back after a few frees
+constexpr unsigned kShort = 8;      // blocks: as far a list is followed to tell a full one from one whose room has leaked away
+
+constexpr unsigned kLookAfter = kMostRoom * kRoomUnit;  // frees, after which an event looks at the clock
+
+unsigned half_of(unsigned limit) { return limit / 2 > 1 ? limit / 2 : 1; }
 
 // What the limits of all threads grew by together, in bytes. Relaxed: a budget, nothing is ordered by it.
 constinit std::atomic<size_t> all_granted{0};
 
-// Cuts a list after its first `keep` blocks and returns the rest.
-void* cut_after(void*& head, unsigned keep) {
-  if (keep == 0) {
-    void* rest = head;
-    head = nullptr;
-    return rest;
-  }
-  void* last = head;
-  for (unsigned i = 1; i < keep; i++) last = link_of(last);
-  void* rest = link_of(last);
-  set_link(last, nullptr);
-  return rest;
-}
-
 // Passes blocks of one class that leave a bin on to their owners: to central of the thread's own shard, else to the stash.
 void send_home(ThreadCache* tc, Slot slot, void* list) {
-  void* own = nullptr;
-  while (list != nullptr) {
-    void* block = list;
-    list = link_of(block);
-    const Tag tag = tag_of(block);
-    if (likely(tag_shard(tag) == tc->shard)) {
-      set_link(block, own);
-      own = block;
-    } else if (tc->stash.stash_push(tag_shard(tag), slot, block)) {
-      tc->stash.stash_flush_all();
-    }
+  void* foreign = Central::of(tc->shard).put(list);
+  while (unlikely(foreign != nullptr)) {
+    void* block = foreign;
+    foreign = link_of(block);
+    if (tc->stash.stash_push(tag_shard(tag_of(block)), slot, block)) tc->stash.stash_flush_all();
   }
-  if (own != nullptr) Central::of(tc->shard).put(own);
 }
 
 void shrink_limit(ThreadCache* tc, Slot slot) {
@@ -52,36 +38,58 @@ void shrink_limit(ThreadCache* tc, Slot slot) {
 }  // namespace
 
 void grant_room(ThreadCache* tc, Slot slot, unsigned length) {
-  const unsigned limit = tc->limit[slot];
-  const unsigned least = kLeastRoom + limit / 8;
-  unsigned more = limit > length + least ? limit - length : least;
+  const unsigned half = half_of(tc->limit[slot]);
+  const unsigned least = kLeastRoom + half / 8;
+  unsigned more = half > length + least ? half - length : least;
   if (more > kMostRoom) more = kMostRoom;
   tc->at_most[slot] = static_cast<uint16_t>(length + more);
   tc->room[slot] = static_cast<int32_t>(more) * kRoomUnit;
   tc->seen_room[slot] = kBusyBin;
-  if (tc->keep_above[slot] != kKeepNone)
-    tc->keep_above[slot] = (static_cast<int32_t>(length + more) - static_cast<int32_t>(limit / 2)) * kRoomUnit;
+  tc->frees_since_look += more * kRoomUnit;
+  set_keep(tc, slot);
 }
 
-void may_keep(ThreadCache* tc, Slot slot) {
-  if (class_bytes(slot) % kCacheLine == 0) tc->keep_above[slot] = 0;
+void set_keep(ThreadCache* tc, Slot slot) {
+  tc->keep_above[slot] = tc->keeps[slot] && tc->second[slot] == nullptr
+                             ? (tc->at_most[slot] - static_cast<int32_t>(half_of(tc->limit[slot]))) * kRoomUnit
+                             : kKeepNone;
 }
+
+void may_keep(ThreadCache* tc, Slot slot) { tc->keeps[slot] = class_bytes(slot) % kCacheLine == 0; }
 
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
-  slow_call_event(tc);
-  const unsigned limit = tc->limit[slot];
+  const unsigned half = half_of(tc->limit[slot]);
   unsigned length = tc->at_most[slot] + 1u;
-  if (length >= limit) {
+  if (length >= half) {
+    const unsigned most = length;
+    const unsigned enough = half < kShort ? half : kShort;
     length = 0;
-    for (void* b = tc->head[slot]; b != nullptr && length < limit; b = link_of(b)) length++;
-    if (length >= limit) {
-      length = limit / 2;
-      tc->overflowed[slot] = true;
-      send_home(tc, slot, cut_after(tc->head[slot], length));
+    for (void* b = tc->head[slot]; b != nullptr && length < enough; b = link_of(b)) length++;
+    if (length == enough) {
+      if (tc->second[slot] != nullptr) {
+        tc->overflowed[slot] = true;
+        send_home(tc, slot, tc->second[slot]);
+      }
+      tc->second[slot] = tc->head[slot];
+      tc->second_most[slot] = static_cast<uint16_t>(most);
+      tc->head[slot] = nullptr;
+      length = 0;
     }
   }
   grant_room(tc, slot, length);
+  if (tc->frees_since_look >= kLookAfter) slow_call_event(tc);
+}
+
+bool use_second(ThreadCache* tc, Slot slot) {
+  if (tc->second[slot] == nullptr) return false;
+  tc->head[slot] = tc->second[slot];
+  tc->second[slot] = nullptr;
+  // This list is followed, so that its length is known again: its links are about to be read anyway, by the mallocs to come.
+  unsigned length = 0;
+  for (void* b = tc->head[slot]; b != nullptr; b = link_of(b)) length++;
+  grant_room(tc, slot, length);
+  return true;
 }
 
 void grow_limit(ThreadCache* tc, Slot slot) {
@@ -108,20 +116,39 @@ void keep_grants_of(const ThreadCache* mine) {
 }
 
 void empty_bin(ThreadCache* tc, Slot slot) {
-  send_home(tc, slot, cut_after(tc->head[slot], 0));
+  for (void** list : {&tc->head[slot], &tc->second[slot]}) {
+    if (*list != nullptr) send_home(tc, slot, *list);
+    *list = nullptr;
+  }
   grant_room(tc, slot, 0);
 }
 
+namespace {
+void trim_bin(ThreadCache* tc, Slot slot) {
+  if (tc->room[slot] == tc->seen_room[slot] &&
+      (tc->head[slot] != nullptr || tc->second[slot] != nullptr || tc->limit[slot] > class_info(slot).limit_first)) {
+    shrink_limit(tc, slot);
+    tc->overflowed[slot] = false;
+    tc->keeps[slot] = false;
+    empty_bin(tc, slot);
+  }
+  tc->seen_room[slot] = tc->room[slot];
+}
+}  // namespace
+
+// A few bins at a time, so that no event takes long; all of them within the decay time in a thread that comes here often.
 void trim_idle_bins(ThreadCache* tc) {
-  for (Slot slot = 1; slot < kSlots; slot++) {
-    if (tc->room[slot] == tc->seen_room[slot] &&
-        (tc->head[slot] != nullptr || tc->limit[slot] > class_info(slot).limit_first)) {
-      shrink_limit(tc, slot);
-      tc->overflowed[slot] = false;
-      tc->keep_above[slot] = kKeepNone;
-      empty_bin(tc, slot);
-    }
-    tc->seen_room[slot] = tc->room[slot];
+  constexpr unsigned kSteps = 16;
+  constexpr unsigned kStepsAtOnce = 2;
+  constexpr unsigned kBinsAStep = (kSlots + kSteps - 1) / kSteps;
+  const uint64_t late = tc->now_ms - tc->trimmed_ms;
+  uint64_t steps = kPurgeDecayMs == 0 ? kSteps : late * kSteps / kPurgeDecayMs;
+  if (steps == 0) return;
+  tc->trimmed_ms = tc->now_ms;
+  if (steps > kStepsAtOnce && kPurgeDecayMs != 0) steps = kStepsAtOnce;
+  for (unsigned left = static_cast<unsigned>(steps) * kBinsAStep; left != 0; left--) {
+    tc->next_trim = tc->next_trim + 1 < kSlots ? tc->next_trim + 1 : 1;
+    trim_bin(tc, tc->next_trim);
   }
 }
 
@@ -129,8 +156,7 @@ void reset_bins(ThreadCache* tc) {
   tc->granted = 0;
   for (Slot slot = 1; slot < kSlots; slot++) {
     tc->limit[slot] = class_info(slot).limit_first;
-    tc->overflowed[slot] = false;
-    tc->keep_above[slot] = kKeepNone;
+    tc->overflowed[slot] = tc->keeps[slot] = false;
     grant_room(tc, slot, 0);
   }
 }

@@ -20,14 +20,18 @@ HZ3_ALWAYS_INLINE void push(ThreadCache* tc, Slot slot, void* block) {
   tc->room[slot] -= kRoomUnit + kRoomLeak;
 }
 
-// No more blocks than this are in the bin, times kRoomUnit.
+// No more blocks than this are in the first list of a bin, times kRoomUnit.
 inline int32_t most_in_bin(const ThreadCache* tc, Slot slot) { return tc->at_most[slot] * kRoomUnit - tc->room[slot]; }
 
-// Gives a bin that holds at most `length` blocks room for more: as much as its limit leaves, but not for very many at once, so
-// that a thread which frees little comes to a slow path, too, and sees time pass.
+// Gives a bin whose first list has at most `length` blocks room for more: as much as its limit leaves, but not for very many
+// at once, so that a thread which frees little comes to a slow path, too, and sees time pass.
 void grant_room(ThreadCache* tc, Slot slot, unsigned length);
-// The thread allocates from this bin: from now on it may keep remote blocks. Takes effect with the next grant.
+// The thread allocates from this bin: from the next grant on it may keep remote blocks.
 void may_keep(ThreadCache* tc, Slot slot);
+// Computes keep_above anew, after at_most or one of the lists changed.
+void set_keep(ThreadCache* tc, Slot slot);
+// Makes the second list the first, which is empty. False when that is empty, too.
+bool use_second(ThreadCache* tc, Slot slot);
 
 // Doubles the limit of a bin that overflowed and has now run empty, as far as the budgets of the thread and the process allow.
 void grow_limit(ThreadCache* tc, Slot slot);
@@ -38,7 +42,7 @@ void keep_grants_of(const ThreadCache* mine);
 
 // Sends all blocks of a bin to their owners, or to the stash.
 void empty_bin(ThreadCache* tc, Slot slot);
-// Sends the bins home that were not used since the last call, and takes their limits back.
+// Sends the bins home that were not used since they were last looked at, and takes their limits back.
 void trim_idle_bins(ThreadCache* tc);
 // As a new thread finds it.
 void reset_bins(ThreadCache* tc);

@@ -4,13 +4,14 @@
 #include "hz3/message.hpp"
 
 namespace hz3 {
-namespace {
+
 constinit Central centrals[kShards];
+
+namespace {
 constexpr unsigned kFirstRuns = 4;         // so many are short
 constexpr Slot kSparesUpTo = kFirstSub4k;  // a spare of a larger class holds more memory than it saves time
 }  // namespace
 
-Central& Central::of(unsigned shard) { return centrals[shard]; }
 unsigned Central::self() const { return static_cast<unsigned>(this - centrals); }
 
 void Central::unlist(Run* run) {
@@ -63,6 +64,7 @@ void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
     for (unsigned i = 1; i < n; i++, block += c.size) set_link(block, block + c.size);
     if (n > 1 || !run->zero) set_link(block, nullptr);
     run->carved = static_cast<uint16_t>(run->carved + n);
+    if (run->carved > run->most_carved) run->most_carved = run->carved;
     batch.count = n;
     batch.zero = run->zero && n == 1;
   }
@@ -74,15 +76,19 @@ void Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
   for (unsigned visited = 0; visited < kRunsPerRefill && batch.count < want; visited++) {
     Run* run = nullptr;
     for (unsigned f = 0; f < kFullness && run == nullptr; f++) run = list_[slot][f];
+    // Carving is for those who would get nothing.
+    if (batch.count != 0 && (run == nullptr || run->free_count == 0)) break;
     if (run == nullptr) {
       run = spare_[slot];
       if (run == nullptr) break;
       spare_[slot] = nullptr;
       count_spares(-1);
       count_runs(slot, 1);
-      count_returned(slot, run->free_count);
+      // Carved anew: from its start to its end, without a read of what is in it.
+      run->free = nullptr;
+      run->free_count = run->carved = 0;
+      run->zero = false;
     }
-    if (batch.count != 0 && run->free_count == 0) break;  // carving is for those who would get nothing; a spare never ends here
     take_from_run(run, want, batch);
   }
 }
@@ -94,9 +100,7 @@ Batch Central::take(Slot slot, unsigned want) {
   return batch;
 }
 
-Batch Central::take_or_make(Slot slot, unsigned want) {
-  Batch batch = take(slot, want);
-  if (batch.head != nullptr) return batch;
+Batch Central::make(Slot slot, unsigned want) {
   const ClassInfo& c = class_info(slot);
   const RunShape shape = runs_[slot].load(std::memory_order_relaxed) < kFirstRuns ? c.first_run : c.run;
   const size_t soon = size_t{c.carve} * c.size;
@@ -104,59 +108,77 @@ Batch Central::take_or_make(Slot slot, unsigned want) {
   if (run == nullptr) return take(slot, want);  // what came back meanwhile
   run->slot = static_cast<uint8_t>(slot);
   run->shard = static_cast<uint8_t>(self());
-  run->free_count = run->carved = 0;
+  run->free_count = run->carved = run->most_carved = 0;
   run->capacity = shape.blocks;
   run->segment->arena->label(run->start, run->pages, make_tag(slot, self()), run);
+  Batch batch{nullptr, 0, false};
   LockGuard guard(lock_);
   count_runs(slot, 1);
   take_from_run(run, want, batch);
   return batch;
 }
 
-namespace {
 // What can be noticed of a wrong free at this late point: it costs a multiplication here, and nothing on the hot path. The
-// fault, or nullptr.
-HZ3_ALWAYS_INLINE const char* fault_of(const Run* run, const void* block) {
+// fault, or nullptr. `back` blocks of the run came back already.
+HZ3_ALWAYS_INLINE const char* Central::fault_of(const Run* run, const void* block, unsigned back) {
   const ClassInfo& c = class_info(run->slot);
   const uint64_t offset = static_cast<uint64_t>(static_cast<const char*>(block) - run->start);
   const uint64_t index = offset * c.reciprocal >> kReciprocalShift;
   if (unlikely(index * c.size != offset)) return "not the start of a block";
   if (unlikely(index >= run->carved)) return "never allocated";
-  if (unlikely(run->free_count >= run->carved)) return "freed twice: its run has more blocks back than it gave";
+  if (unlikely(back >= run->carved)) return "freed twice: its run has more blocks back than it gave";
   return nullptr;
 }
-}  // namespace
 
-void Central::put(void* list) {
+// `back` blocks of the run were put onto its list. Returns the new `freed`.
+Run* Central::account(Run* run, unsigned back, Run* freed) {
+  run->free_count = static_cast<uint16_t>(run->free_count + back);
+  count_returned(run->slot, static_cast<int>(back));
+  if (unlikely(run->all_free())) return retire(run, freed);
+  relist(run);
+  return freed;
+}
+
+// Blocks that were freed one after another are often of one run: it is looked up, counted and listed anew once for all of them.
+void* Central::put(void* list) {
   Run* freed = nullptr;
+  void* foreign = nullptr;
   const void* faulty = nullptr;
   const char* fault = nullptr;
   {
     LockGuard guard(lock_);
+    Run* run = nullptr;  // of the block before, if this shard's
+    size_t run_bytes = 0;
+    unsigned back = 0;  // blocks of `run` since it was looked up
     while (list != nullptr) {
       void* block = list;
       list = link_of(block);
-      Run* run = run_of(block);
-      if constexpr (kDebugChecks)
-        if (run->shard != self()) invariant_failed("I1", "a block came back to a shard that does not own it");
-      fault = fault_of(run, block);
+      if (run == nullptr || static_cast<size_t>(static_cast<char*>(block) - run->start) >= run_bytes) {
+        if (run != nullptr) freed = account(run, back, freed);
+        run = run_of(block);
+        run_bytes = size_t{run->pages} << kPageShift;
+        back = 0;
+        if (unlikely(run->shard != self())) {
+          set_link(block, foreign);
+          foreign = block;
+          run = nullptr;
+          continue;
+        }
+      }
+      fault = fault_of(run, block, run->free_count + back);
       if (unlikely(fault != nullptr)) {
         faulty = block;
         break;
       }
       set_link(block, run->free);
       run->free = block;
-      run->free_count++;
-      count_returned(run->slot, 1);
-      if (unlikely(run->all_free())) {
-        freed = retire(run, freed);
-      } else {
-        relist(run);
-      }
+      back++;
     }
+    if (run != nullptr) freed = account(run, back, freed);
   }
   if (unlikely(fault != nullptr)) die("free", faulty, fault);  // without the lock: a handler of SIGABRT may allocate
   release(freed);
+  return foreign;
 }
 
 // Takes a run without blocks in use off the lists: it becomes the bin's spare, or joins `freed`. Returns the new `freed`.
@@ -180,7 +202,8 @@ void Central::release(Run* freed) {
     Run* run = freed;
     freed = run->next;
     run->segment->arena->unlabel(run->start, run->pages);
-    PageHeap::free(run, static_cast<unsigned>(round_up(size_t{run->carved} * class_bytes(run->slot), kPageSize) >> kPageShift));
+    PageHeap::free(run,
+                   static_cast<unsigned>(round_up(size_t{run->most_carved} * class_bytes(run->slot), kPageSize) >> kPageShift));
   }
 }
 

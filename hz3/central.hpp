@@ -28,12 +28,12 @@ class Central {
 
   // Up to `want` blocks of a class from runs that the shard has; none (head == nullptr) when it has none.
   Batch take(Slot slot, unsigned want);
-  // The same, from a new run when the shard has none; at least one block. head == nullptr when there is no memory.
-  Batch take_or_make(Slot slot, unsigned want);
+  // The same from a new run; at least one block. head == nullptr when there is no memory.
+  Batch make(Slot slot, unsigned want);
   // How many blocks of a class have come back and wait, a moment ago. Any thread, without the lock.
   unsigned returned(Slot slot) const { return returned_[slot].load(std::memory_order_relaxed); }
-  // Takes back a list of blocks that this shard owns, of any classes.
-  void put(void* list);
+  // Takes back those blocks of a list, of any classes, that this shard owns; returns the others, linked.
+  void* put(void* list);
 
   // Gives the spare runs to the page heap that have been spare since the last call. Called once a tick.
   void release_spares() {
@@ -66,6 +66,8 @@ class Central {
   void take_from_run(Run* run, unsigned want, Batch& batch);
   void relist(Run* run);
   void unlist(Run* run);
+  static const char* fault_of(const Run* run, const void* block, unsigned back);
+  Run* account(Run* run, unsigned back, Run* freed);
   Run* retire(Run* run, Run* freed);
   void release_old_spares();
   void release_spares_if(bool (*idle)(const Run*));
@@ -80,5 +82,7 @@ class Central {
   std::atomic<uint32_t> runs_[kSlots] = {};      // with blocks in use
   std::atomic<uint32_t> returned_[kSlots] = {};  // sum of free_count of the runs on the lists
 };
+HZ3_HIDDEN extern Central centrals[kShards];
+inline Central& Central::of(unsigned shard) { return centrals[shard]; }
 
 }  // namespace hz3

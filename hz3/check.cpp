@@ -7,20 +7,25 @@
 namespace hz3::check {
 namespace {
 
-void bin(const ThreadCache* tc, Slot slot) {
+// A list of blocks of a class, of which there are `most` at most.
+void list(void* head, Slot slot, int32_t most) {
   const ClassInfo& c = class_info(slot);
-  const unsigned limit = tc->limit[slot];
-  if (limit < c.limit_first || (limit > c.limit_first && limit > c.limit_most))
-    invariant_failed("I11", "a bin's limit is outside of what its class allows");
-  const int32_t most = most_in_bin(tc, slot);
-  int32_t length = 0;
-  for (void* b = tc->head[slot]; b != nullptr; b = link_of(b)) {
-    if (++length * kRoomUnit > most) invariant_failed("I10", "a bin holds more blocks than its room accounts for");
+  for (void* b = head; b != nullptr; b = link_of(b)) {
+    if (--most < 0) invariant_failed("I10", "a bin holds more blocks than its room accounts for");
     if (tag_slot(tag_of(b)) != slot) invariant_failed("I3", "a bin holds a block of another class");
     const Run* run = run_of(b);
     const size_t offset = static_cast<size_t>(static_cast<char*>(b) - run->start);
     if (offset % c.size != 0 || offset / c.size >= run->carved) invariant_failed("I1", "a bin holds what is no block");
   }
+}
+
+void bin(const ThreadCache* tc, Slot slot) {
+  const ClassInfo& c = class_info(slot);
+  const unsigned limit = tc->limit[slot];
+  if (limit < c.limit_first || (limit > c.limit_first && limit > c.limit_most))
+    invariant_failed("I11", "a bin's limit is outside of what its class allows");
+  list(tc->head[slot], slot, most_in_bin(tc, slot) / kRoomUnit);
+  list(tc->second[slot], slot, tc->second_most[slot]);
 }
 
 }  // namespace
@@ -38,8 +43,8 @@ void cache(const ThreadCache* tc) {
 
 void is_empty(const ThreadCache* tc, const char* id, const char* what) {
   if (tc->stash.entries() != 0) invariant_failed(id, what);
-  for (const void* head : tc->head)
-    if (head != nullptr) invariant_failed(id, what);
+  for (Slot slot = 0; slot < kSlots; slot++)
+    if (tc->head[slot] != nullptr || tc->second[slot] != nullptr) invariant_failed(id, what);
 }
 
 void shared() {

@@ -36,14 +36,13 @@ void tick(uint64_t now_ms) {
 
 void slow_call_event(ThreadCache* tc) {
   flush_stash_when_due(tc);
+  tc->frees_since_look = 0;
   const uint64_t now = os::now_ms();
   if (likely(now == tc->now_ms)) return;
   tc->now_ms = now;
+  PageHeap::set_now(now);
   if constexpr (kDebugChecks) check::cache(tc);
-  if (now - tc->last_trim_ms >= kPurgeDecayMs) {
-    tc->last_trim_ms = now;
-    trim_idle_bins(tc);
-  }
+  trim_idle_bins(tc);
   if (now >= next_tick_ms.load(std::memory_order_relaxed)) tick(now);
 }
 
@@ -56,11 +55,9 @@ void take_inbox(ThreadCache* tc) {
     const Slot slot = tag_slot(tag_of(block));
     // A quarter, and half for what the thread frees itself: were it more, what went to the stash because the bin was full would
     // fill the owner's bin, so that its remote frees went to the stash, and so on (80 % were kept instead of 45 %).
-    if (likely(most_in_bin(tc, slot) < tc->limit[slot] * kRoomUnit / 4)) {
-      set_link(block, tc->head[slot]);
-      tc->head[slot] = block;
-      tc->at_most[slot]++;
-      if (tc->keep_above[slot] != kKeepNone) tc->keep_above[slot] += kRoomUnit;
+    if (likely(tc->room[slot] > kRoomUnit && tc->second[slot] == nullptr &&
+               most_in_bin(tc, slot) < tc->limit[slot] * kRoomUnit / 4)) {
+      push(tc, slot, block);
     } else {
       tc->overflowed[slot] = true;
       set_link(block, rest);
@@ -73,7 +70,7 @@ void take_inbox(ThreadCache* tc) {
 void flush_cache(ThreadCache* tc) {
   if constexpr (kDebugChecks) check::cache(tc);
   for (Slot slot = 1; slot < kSlots; slot++)
-    if (tc->head[slot] != nullptr) empty_bin(tc, slot);
+    if (tc->head[slot] != nullptr || tc->second[slot] != nullptr) empty_bin(tc, slot);
   tc->stash.stash_flush_all();
 }
 

@@ -4,11 +4,12 @@
 #include "hz3/message.hpp"
 
 namespace hz3 {
+
+constinit PageHeap page_heaps[kPageHeaps];
+
 namespace {
 
-constinit PageHeap heaps[kPageHeaps];
-
-PageHeap& heap_for(unsigned shard) { return heaps[shard % kPageHeaps]; }
+PageHeap& heap_for(unsigned shard) { return page_heaps[shard % kPageHeaps]; }
 
 // Pages that are free and not yet given back, over all heaps: what the reserve bounds. Relaxed: a threshold, not a count
 // that anything relies on.
@@ -21,6 +22,9 @@ constinit std::atomic<size_t> peak_used{0};
 // Pages that were taken for runs in this window of kSwingMs and in the one before.
 constinit std::atomic<size_t> taken{0}, taken_before{0};
 constinit std::atomic<uint64_t> window_since_ms{0};
+
+// When a thread last looked at the clock. Relaxed: it may lag behind.
+constinit std::atomic<uint64_t> looked_ms{0};
 
 void note_used(size_t pages) {
   taken.fetch_add(pages, std::memory_order_relaxed);
@@ -45,7 +49,6 @@ unsigned first_aligned(const PageBits& bits, unsigned alignment) {
 
 }  // namespace
 
-PageHeap& PageHeap::number(unsigned i) { return heaps[i]; }
 size_t PageHeap::dirty_pages() { return all_dirty.load(std::memory_order_relaxed); }
 
 void PageHeap::count_dirty(int more) {
@@ -69,6 +72,8 @@ size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
   return clamp(pages, kPurgeReservePages, kSwingReserves * kPurgeReservePages);
 }
 
+void PageHeap::set_now(uint64_t now_ms) { looked_ms.store(now_ms, std::memory_order_relaxed); }
+
 void PageHeap::relax_reserve() {
   const size_t used = all_used.load(std::memory_order_relaxed);
   const size_t peak = peak_used.load(std::memory_order_relaxed);
@@ -77,7 +82,7 @@ void PageHeap::relax_reserve() {
 
 size_t PageHeap::free_pages() {
   size_t sum = 0;
-  for (PageHeap& h : heaps) sum += h.free_pages_.load(std::memory_order_relaxed);
+  for (PageHeap& h : page_heaps) sum += h.free_pages_.load(std::memory_order_relaxed);
   return sum;
 }
 
@@ -265,7 +270,7 @@ Run* PageHeap::descriptor(Arena* arena) {
 }
 
 void PageHeap::forget_descriptors(uint64_t retired) {
-  for (PageHeap& h : heaps) {
+  for (PageHeap& h : page_heaps) {
     LockGuard guard(h.lock_);
     for (unsigned i = 0; i < kArenasMax; i++)
       if ((retired >> i) & 1) h.spare_[i] = nullptr;
@@ -316,13 +321,13 @@ Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon, 
 Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
   const unsigned self = shard % kPageHeaps;
   for (unsigned i = 0; i < kPageHeaps; i++) {
-    PageHeap& heap = heaps[(self + i) % kPageHeaps];
+    PageHeap& heap = page_heaps[(self + i) % kPageHeaps];
     if (heap.dirty_pages_.load(std::memory_order_relaxed) < soon) continue;
     if (Run* run = heap.allocate_here(pages, alignment, soon, Look::InMemory)) return run;
   }
-  PageHeap& heap = heaps[self];
+  PageHeap& heap = page_heaps[self];
   if (Run* run = heap.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
-  for (PageHeap& other : heaps) {
+  for (PageHeap& other : page_heaps) {
     if (&other == &heap || other.free_pages_.load(std::memory_order_relaxed) < kSegmentPages / 2 + pages) continue;
     if (Run* run = other.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
   }
@@ -331,7 +336,7 @@ Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsi
     heap.adopt(s, self);
     return heap.carve(s, 0, pages);
   }
-  for (PageHeap& other : heaps)  // the last resort: whatever anybody has
+  for (PageHeap& other : page_heaps)  // the last resort: whatever anybody has
     if (Run* run = other.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
   return nullptr;
 }
@@ -349,6 +354,7 @@ size_t PageHeap::soil(Segment* s, unsigned first, unsigned pages, unsigned writt
     at = s->touched.next_set(end);
   }
   if (dirty == 0) return dirty_pages();
+  s->dirtied_ms = looked_ms.load(std::memory_order_relaxed);
   s->dirty_pages = static_cast<uint16_t>(s->dirty_pages + dirty);
   note_dirty(s);
   count_dirty(static_cast<int>(dirty));
@@ -358,7 +364,7 @@ size_t PageHeap::soil(Segment* s, unsigned first, unsigned pages, unsigned writt
 void PageHeap::free(Run* run, unsigned written) {
   Segment* s = run->segment;
   const unsigned self = s->heap;
-  PageHeap& heap = heaps[self];
+  PageHeap& heap = page_heaps[self];
   const unsigned first = static_cast<unsigned>((run->start - s->start()) >> kPageShift);
   const unsigned pages = run->pages;
   bool over = false;
@@ -375,7 +381,7 @@ void PageHeap::free(Run* run, unsigned written) {
 
 bool PageHeap::extend(Run* run, unsigned pages, bool* zero) {
   Segment* s = run->segment;
-  PageHeap& heap = heaps[s->heap];
+  PageHeap& heap = page_heaps[s->heap];
   LockGuard guard(heap.lock_);
   const unsigned end = static_cast<unsigned>((run->start - s->start()) >> kPageShift) + run->pages;
   const unsigned more = pages - run->pages;
@@ -388,7 +394,7 @@ bool PageHeap::extend(Run* run, unsigned pages, bool* zero) {
 
 void PageHeap::shrink(Run* run, unsigned pages) {
   Segment* s = run->segment;
-  PageHeap& heap = heaps[s->heap];
+  PageHeap& heap = page_heaps[s->heap];
   LockGuard guard(heap.lock_);
   const unsigned first = static_cast<unsigned>((run->start - s->start()) >> kPageShift) + pages;
   const unsigned less = run->pages - pages;

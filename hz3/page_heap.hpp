@@ -48,6 +48,8 @@ class PageHeap {
   // The dirty pages that are kept at all, what exceeds them goes on the spot: the configured reserve; more, within bounds, in
   // a program that took as many for new runs in the last moments: its use swings, and it will want them back.
   static size_t most_dirty_pages(uint64_t now_ms);
+  // Tells the page heaps what time it is: they do not look at the clock for every run that is freed. Any thread.
+  static void set_now(uint64_t now_ms);
   // Lets the memory of what was in use fade. Called once a tick.
   static void relax_reserve();
   static size_t free_pages();
@@ -102,5 +104,7 @@ class PageHeap {
   std::atomic<size_t> dirty_pages_{0};
   std::atomic<size_t> dirty_segments_{0};  // on the list of segments for the purge to look at
 };
+HZ3_HIDDEN extern PageHeap page_heaps[kPageHeaps];
+inline PageHeap& PageHeap::number(unsigned i) { return page_heaps[i]; }
 
 }  // namespace hz3

@@ -20,14 +20,15 @@ struct alignas(kCacheLine) Run {
   char* start;
   Segment* segment;
   uint32_t pages;
-  uint16_t free_count;  // length of `free`
-  uint16_t carved;      // blocks handed out at least once; those above are untouched
-  uint16_t capacity;    // blocks in all
-  uint8_t slot;         // or kLargeSlot
-  uint8_t shard;        // owner
-  uint8_t list;         // which fullness list the run is on; kNoList when on none
-  bool old_spare;       // was a spare at the last tick already
-  bool zero;            // the pages were zero when the run was made, so what is not carved yet still is
+  uint16_t free_count;   // length of `free`
+  uint16_t carved;       // blocks handed out at least once; those above are untouched
+  uint16_t most_carved;  // as far as `carved` ever was: a run without blocks in use is carved anew from its start
+  uint16_t capacity;     // blocks in all
+  uint8_t slot;          // or kLargeSlot
+  uint8_t shard;         // owner
+  uint8_t list;          // which fullness list the run is on; kNoList when on none
+  bool old_spare;        // was a spare at the last tick already
+  bool zero;             // the pages were zero when the run was made, so what is not carved yet still is
 
   static constexpr uint8_t kNoList = 255;
   bool all_free() const { return free_count == carved; }
@@ -47,9 +48,10 @@ struct Segment {
   Segment* dirty_next;  // in the heap's list of segments with dirty pages, oldest first
   Segment* dirty_prev;
   Arena* arena;
-  uint64_t dirty_since_ms;
-  uint32_t index;  // within the arena
-  uint32_t span;   // segments of the span that starts here; 0 otherwise
+  uint64_t dirty_since_ms;  // when it was put on that list
+  uint64_t dirtied_ms;      // when pages of it were last freed, at the latest
+  uint32_t index;           // within the arena
+  uint32_t span;            // segments of the span that starts here; 0 otherwise
   uint16_t free_pages;
   uint16_t longest;  // length of the longest free extent
   uint16_t dirty_pages;

@@ -43,10 +43,10 @@ Batch refill(ThreadCache* tc, Slot slot, unsigned want) {
   Central& central = Central::of(tc != nullptr ? tc->shard : 0);
   Batch batch = central.take(slot, want);
   if (batch.head == nullptr && kShards > 1 && tc != nullptr) batch = borrow(tc, slot, want);
-  if (batch.head == nullptr) batch = central.take_or_make(slot, want);
+  if (batch.head == nullptr) batch = central.make(slot, want);
   if (unlikely(batch.head == nullptr)) {
     reclaim_for_retry(tc);
-    batch = central.take_or_make(slot, want);
+    batch = central.make(slot, want);
     if (batch.head == nullptr) errno = ENOMEM;
   }
   return batch;
@@ -65,6 +65,7 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
     }
   }
   slow_call_event(tc);
+  if (use_second(tc, slot)) return pop(tc, slot);
   if (tc->overflowed[slot]) {
     tc->overflowed[slot] = false;
     grow_limit(tc, slot);
@@ -130,7 +131,7 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
     if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
     return;
   }
-  if (tc->keep_above[slot] != kKeepNone) tc->overflowed[slot] = true;
+  if (tc->keeps[slot]) tc->overflowed[slot] = true;
   if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 

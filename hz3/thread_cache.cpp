@@ -145,7 +145,7 @@ void ThreadRegistry::keep_only(ThreadCache* mine) {
     }
     if (tc->in_use) {
       // The thread was stopped anywhere, between two stores even: its lists cannot be trusted and are given up.
-      for (Slot slot = 0; slot < kSlots; slot++) tc->head[slot] = nullptr;
+      for (Slot slot = 0; slot < kSlots; slot++) tc->head[slot] = tc->second[slot] = nullptr;
       tc->stash.abandon();
       tc->in_use = false;
     }

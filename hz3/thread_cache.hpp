@@ -11,12 +11,16 @@
 // Both static caches are empty for ever and match no tag, so that the hot path needs no test for them: every malloc misses
 // and every free is "not local", and the slow paths find out why.
 //
-// room[slot] bounds a bin: it says how many more blocks it may take until bin_event_slow looks at it, in 1/32 of a block. A
-// malloc gives back 32 and a free takes 33: the one that leaks is the epoch. Even a thread that never misses and never
-// overflows a bin gets to bin_event_slow within 2048 frees of a class, where what must not wait without bound is done: stash,
-// inboxes, purge. Because of the leak room does not tell the length of a bin, but a bound: at most at_most - room / 32.
+// A bin is two lists. The hot path knows the first alone; when that has grown to half of the bin's limit it becomes the second
+// one as a whole, and what was the second goes to its owners; a malloc that finds the first empty takes the second. So frees
+// count nothing, and follow no list but when it is sent home.
 //
-// A bin may hold blocks of any shard. A remote free is kept in the thread's own bin while that is less than half full and
+// room[slot] bounds the first list: it says how many more blocks it may take until bin_event_slow looks at it, in 1/64 of a
+// block. A malloc gives back 64 and a free takes 65: the one that leaks is the epoch. Even a thread that never misses and never
+// overflows a bin gets to bin_event_slow within 4096 frees of a class, where what must not wait without bound is done: stash,
+// inboxes, purge. Because of the leak room does not tell the length of the list, but a bound: at most at_most - room / 64.
+//
+// A bin may hold blocks of any shard. A remote free is kept in the thread's own bin while that has no second list and
 // the thread allocates from it (keep_above): threads that hand blocks to each other in both directions then exchange them
 // without a detour through their owners. What leaves a bin goes to its owner by its tag. Blocks that share cache lines with
 // others are never kept: two threads that write to neighbours would pay for it with each access.
@@ -26,7 +30,7 @@
 
 namespace hz3 {
 
-inline constexpr int32_t kRoomUnit = 32;
+inline constexpr int32_t kRoomUnit = 64;
 inline constexpr int32_t kRoomLeak = 1;
 
 struct alignas(2 * kCacheLine) ThreadCache {
@@ -42,16 +46,22 @@ struct alignas(2 * kCacheLine) ThreadCache {
   // The slots by size, as in the class tables: here, so that malloc finds them from the one pointer that it has. In the static
   // caches all are 0, a slot that is always empty.
   uint8_t slot_map[kMaxTierBytes / kQuantum + 1];
-  uint16_t at_most[kSlots];    // blocks in the bin when all room is used up
-  int32_t keep_above[kSlots];  // a remote block is kept while room is above this; kKeepNone: never
-  uint16_t limit[kSlots];      // blocks that the bin may hold; adapts between limit_first and limit_most of the class
-  bool overflowed[kSlots];     // since the limit last grew
+  uint16_t at_most[kSlots];      // blocks in the list when all room is used up
+  int32_t keep_above[kSlots];    // a remote block is kept while room is above this; kKeepNone: never
+  void* second[kSlots];          // a list that was full; nullptr when there is none
+  uint16_t second_most[kSlots];  // blocks in it at most
+  uint16_t limit[kSlots];        // blocks that the bin may hold; adapts between limit_first and limit_most of the class
+  bool keeps[kSlots];            // remote blocks, because the thread allocates from the bin and they share no cache lines
+  bool overflowed[kSlots];       // since the limit last grew
   uint32_t shard;
-  uint32_t stash_waits;  // slow calls since the stash was last flushed
-  uint64_t now_ms;       // when the thread was last in a slow path
-  uint64_t last_trim_ms;
+  uint32_t frees_since_look;  // at the clock, counted when bins get room for them
+  uint32_t stash_waits;       // slow calls since the stash was last flushed
+  uint64_t now_ms;            // when the thread was last in a slow path
+  uint64_t trimmed_ms;        // when bins were last looked at for trimming
+  Slot next_trim;
   size_t granted;             // bytes by which the limits of all bins together exceed their first values
-  int32_t seen_room[kSlots];  // at the last trim: a bin whose room has not changed since is idle; kBusyBin: it is not
+  int32_t seen_room[kSlots];  // when last looked at for trimming: a bin whose room has not changed since is idle; kBusyBin: it
+                              // is not
   remote::RemoteStash stash;
 };
 

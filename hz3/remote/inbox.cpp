@@ -6,11 +6,8 @@
 #include "hz3/sub4k/tier.hpp"
 
 namespace hz3::remote {
-namespace {
-constinit Inbox inboxes[kShards];
-}
 
-Inbox& Inbox::of(unsigned shard) { return inboxes[shard]; }
+constinit Inbox inboxes[kShards];
 
 void pass_on(unsigned dst, void* list) {
   void* by_slot[kSlots] = {};
@@ -34,7 +31,7 @@ void pass_on(unsigned dst, void* list) {
   }
 }
 
-void drain_to_central(unsigned dst) {
+void drain_slow(unsigned dst) {
   if (void* list = inboxes[dst].take_all()) pass_on(dst, list);
 }
 

@@ -54,10 +54,16 @@ class alignas(kCacheLine) Inbox {
   std::atomic<uint64_t> word_{0};
 };
 
+HZ3_HIDDEN extern Inbox inboxes[kShards];
+inline Inbox& Inbox::of(unsigned shard) { return inboxes[shard]; }
+
 // Sorts a list of blocks of shard `dst` by class and passes each class on through its tier's door.
 void pass_on(unsigned dst, void* list);
 
 // Takes a shard's inbox and passes it on to central. Any thread.
-void drain_to_central(unsigned dst);
+HZ3_SLOW void drain_slow(unsigned dst);
+inline void drain_to_central(unsigned dst) {
+  if (!Inbox::of(dst).empty()) drain_slow(dst);
+}
 
 }  // namespace hz3::remote
