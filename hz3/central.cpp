@@ -9,6 +9,7 @@ constinit Central centrals[kShards];
 
 namespace {
 constexpr unsigned kFirstRuns = 4;         // so many are short
+constexpr size_t kWholeBytes = 4 << 10;    // a run that has no more than this to give is not left with a rest of it
 constexpr Slot kSparesUpTo = kFirstSub4k;  // a spare of a larger class holds more memory than it saves time
 }  // namespace
 
@@ -44,13 +45,18 @@ void Central::relist(Run* run) {
 void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
   const ClassInfo& c = class_info(run->slot);
   if (run->free_count != 0) {
-    const unsigned n = run->free_count < want - batch.count ? run->free_count : want - batch.count;
+    unsigned n = run->free_count;
     void* first = run->free;
-    void* last = first;
-    for (unsigned i = 1; i < n; i++) last = link_of(last);
-    run->free = link_of(last);
+    if (batch.count == 0 && n * c.size <= kWholeBytes) {
+      run->free = nullptr;  // the whole list, which so need not be followed to its end
+    } else {
+      if (n > want - batch.count) n = want - batch.count;
+      void* last = first;
+      for (unsigned i = 1; i < n; i++) last = link_of(last);
+      run->free = link_of(last);
+      set_link(last, batch.head);
+    }
     run->free_count = static_cast<uint16_t>(run->free_count - n);
-    set_link(last, batch.head);
     batch.head = first;
     batch.count += n;
     batch.zero = false;

@@ -78,9 +78,11 @@ constexpr ClassTables make_class_tables() {
     c.run = make_run_shape(pages, c.size);
     c.first_run = make_run_shape(first_pages, c.size);
     c.reciprocal = static_cast<uint32_t>(((uint64_t{1} << kReciprocalShift) + c.size - 1) / c.size);
-    c.carve = static_cast<uint16_t>(clamp(kCarveBytes / c.size, 1, kRefillBlocks));
+    const size_t batch =
+        kRefillBlocks * size_t{c.size} > kPageSize ? kRefillBlocks : kPageSize / c.size;  // a page of tiny ones
+    c.carve = static_cast<uint16_t>(clamp(kCarveBytes / c.size, 1, batch));
     c.limit_first = static_cast<uint16_t>(clamp(kBinFirstBytes / c.size, 4, kBinLimitBlocks));
-    c.refill = static_cast<uint16_t>(clamp(clamp(kRefillBytes / c.size, 2, kRefillBlocks), 1, c.limit_first));
+    c.refill = static_cast<uint16_t>(clamp(clamp(kRefillBytes / c.size, 2, batch), 1, c.limit_first));
     c.limit_most = static_cast<uint16_t>(clamp(kBinLimitBytes / c.size, 16, kBinLimitBlocks));
   }
   unsigned bin = 0;
