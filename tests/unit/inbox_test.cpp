@@ -77,7 +77,7 @@ TEST(Inbox, OfSeveralPushersAndTakersNothingIsLostAndNothingComesTwice) {
       test::Random random(t + 1);
       for (unsigned at = 0; at < kEach;) {
         const unsigned left = kEach - at;
-        unsigned n = 1 + static_cast<unsigned>(random.below(30));
+        unsigned n = 1 + static_cast<unsigned>(random.below(3));
         if (n > left) n = left;
         push(inbox, &cells[t * kEach + at], n);
         at += n;
