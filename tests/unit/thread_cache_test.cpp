@@ -59,6 +59,18 @@ TEST_F(ThreadCacheTest, TenThousandAttachAndDetachMakeOneStructure) {
   EXPECT_LE(thread_registry.caches(), before + 1);
 }
 
+TEST_F(ThreadCacheTest, StructuresOfManyThreadsAreAllUsedAgain) {
+  size_t made = 0;
+  for (int round = 0; round < 3; round++) {
+    std::vector<ThreadCache*> caches;
+    for (int i = 0; i < 50; i++) caches.push_back(thread_registry.attach());
+    EXPECT_EQ(std::set<ThreadCache*>(caches.begin(), caches.end()).size(), caches.size());
+    for (ThreadCache* tc : caches) thread_registry.detach(tc);
+    if (round == 0) made = thread_registry.caches();
+    EXPECT_EQ(thread_registry.caches(), made);
+  }
+}
+
 TEST_F(ThreadCacheTest, ARecycledStructureIsAsNew) {
   ThreadCache* tc = thread_registry.attach();
   tc->overflowed[3] = true;
