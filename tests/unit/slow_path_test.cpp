@@ -243,6 +243,26 @@ TEST_F(SlowPath, WithoutMemoryCallsFailWithENOMEMAndServiceComesBack) {
   free_hot(blocks[0]);
 }
 
+// All memory is in use but for what waits in the inbox of a shard that nobody looks at.
+TEST_F(SlowPath, BeforeACallFailsWhatOthersHoldIsGivenUp) {
+  if constexpr (kShards < 2) GTEST_SKIP();
+  for (size_t bytes : {3000, 40000}) {
+    const Blocks waiting = test::blocks_of(next_shard(), slot_of(8192), 40);
+    Blocks blocks;
+    Kernel kernel;
+    kernel.refuse(Call::Commit);
+    kernel.refuse(Call::Reserve);
+    for (size_t each : {size_t{32768}, size_t{4096}, bytes})
+      while (void* b = malloc_hot(each)) blocks.push_back(b);
+    test::push_to_inbox(next_shard(), waiting);
+    void* b = malloc_hot(bytes);
+    EXPECT_NE(b, nullptr);
+    EXPECT_TRUE(Inbox::of(next_shard()).empty());
+    blocks.push_back(b);
+    for (void* each : blocks) free_hot(each);
+  }
+}
+
 TEST_F(SlowPath, ImpossibleSizesFail) {
   for (size_t bytes : {size_t{PTRDIFF_MAX}, size_t{PTRDIFF_MAX} + 1, SIZE_MAX - 15, SIZE_MAX}) {
     errno = 0;
