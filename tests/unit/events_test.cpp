@@ -24,15 +24,22 @@ class Events : public testing::Test {
 };
 
 TEST_F(Events, ATickServesTheInboxesOfShardsThatSleep) {
-  for (unsigned i = 0; i < kShards; i++) test::push_to_inbox(i, test::blocks_of(i, slot_of(64), 3));
+  Blocks sent;
+  for (unsigned i = 0; i < kShards; i++) {
+    const Blocks blocks = test::blocks_of(i, slot_of(64), 3);
+    sent.push_back(blocks[0]);
+    test::push_to_inbox(i, blocks);
+  }
   tick(os::now_ms());
   for (unsigned i = 0; i < kShards; i++) EXPECT_EQ(Inbox::of(i).count(), 3u) << "the time has not come";
   tick(test::later());
   for (unsigned i = 0; i < kShards; i++) EXPECT_TRUE(Inbox::of(i).empty());
+  for (void* b : sent) EXPECT_NE(tag_of(b), 0u) << "its run is a spare";
+  tick(test::later());
+  for (void* b : sent) EXPECT_EQ(tag_of(b), 0u) << "and no longer";
   tick(test::later());
   tick(test::later());
-  for (unsigned i = 0; i < kShards; i++) EXPECT_EQ(Central::of(i).totals().runs, 0u);
-  EXPECT_EQ(PageHeap::dirty_pages(), 0u) << "spares went back to the page heap, and from there to the kernel";
+  EXPECT_EQ(PageHeap::dirty_pages(), 0u) << "the pages went back to the kernel";
 }
 
 TEST_F(Events, TicksOfSeveralThreadsAreDoneByOne) {
