@@ -7,6 +7,8 @@ namespace {
 constexpr unsigned kCachedSpans = 8;                                    // per shard
 constexpr size_t kCacheBytes = (kPurgeReservePages << kPageShift) / 2;  // over all shards
 
+constexpr size_t kMostSegments = UINT32_MAX / kSegmentPages;  // of a span: its pages are counted in 32 bits
+
 struct CachedSpan {
   Segment* first;
   uint32_t count;   // segments
@@ -97,7 +99,7 @@ bool cache_span(unsigned shard, Segment* first, uint32_t count, size_t resident)
 
 void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
   const size_t wide_count = segments_for(bytes);
-  if (wide_count > UINT32_MAX / 2 || alignment > size_t{1} << 46) return nullptr;
+  if (wide_count > kMostSegments || alignment > size_t{1} << 46) return nullptr;
   const uint32_t count = static_cast<uint32_t>(wide_count);
   const uint32_t alignment_segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
   Segment* first = alignment_segments == 1 ? take_cached(shard, count, bytes) : nullptr;
@@ -135,7 +137,7 @@ bool resize_span(Run* run, size_t bytes) {
   Segment* first = run->segment;
   const size_t want = segments_for(bytes);
   const size_t pages = pages_for(bytes);
-  if (want > UINT32_MAX / 2) return false;
+  if (want > kMostSegments) return false;
   const uint32_t count = static_cast<uint32_t>(want);
   if (count > first->span) {
     if (!arenas.extend(first, first->span, count - first->span)) return false;
