@@ -133,6 +133,12 @@ void free_span(Run* run) {
   if (!cache_span(shard, first, count, resident)) release_span(first, count);
 }
 
+// A span whose addresses are not ours any more: its segments stay taken for ever.
+void lose_span(Run* run) {
+  run->segment->arena->unlabel(run->start, 1);
+  PageHeap::return_descriptor(run->shard, run);
+}
+
 bool resize_span(Run* run, size_t bytes) {
   Segment* first = run->segment;
   const size_t want = segments_for(bytes);
@@ -210,8 +216,13 @@ void* move(unsigned shard, void* p, size_t bytes) {
   bool zero = false;
   void* to = allocate_span(shard, bytes, 1, &zero);
   if (to == nullptr) return nullptr;
-  if (!os::calls.move(p, to, held)) {
-    free(to, tag_of(to));
+  const os::Moved moved = os::calls.move(p, to, held);
+  if (unlikely(moved != os::Moved::Yes)) {
+    if (moved == os::Moved::Lost) {
+      lose_span(run_of(to));
+    } else {
+      free(to, tag_of(to));
+    }
     return nullptr;
   }
   from->segment->arena->unlabel(from->start, 1);
