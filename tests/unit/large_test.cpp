@@ -190,6 +190,27 @@ TEST_F(Large, AShrunkSpansMemoryGoesBackAtOnce) {
   give(p);
 }
 
+TEST_F(Large, WhatASpanGrewIntoIsNotKnownToBeZeroUntilItWasGivenBack) {
+  char* p = take(kSegmentBytes);
+  ASSERT_TRUE(large::resize_in_place(p, 3 * kSegmentBytes));
+  memset(p, 1, 3 * kSegmentBytes);
+  {
+    Kernel kernel;
+    kernel.refuse(Call::Advise);
+    give(p);
+    large::purge_spans(0, true);
+  }
+  Blocks blocks;
+  for (int i = 0; i < 3; i++) {
+    bool zero = true;
+    char* each = take(kSegmentBytes, 1, 0, &zero);
+    ASSERT_EQ(each, p + i * kSegmentBytes);
+    EXPECT_FALSE(zero) << i;
+    blocks.push_back(each);
+  }
+  for (void* b : blocks) give(b);
+}
+
 // Segments that were given up for want of memory are made usable before a span grows into them.
 TEST_F(Large, ASpanGrowsIntoSegmentsThatWereGivenUp) {
   char* p = take(kSegmentBytes);
@@ -249,6 +270,20 @@ TEST_F(Move, TakesThePagesAlong) {
     memset(to + held, 9, large::usable(to) - held);
     p = to;
   }
+}
+
+TEST_F(Move, NeedsNoMoreDescriptorsHoweverOften) {
+  constexpr unsigned kMoreThanArePreparedAtOnce = 2000;
+  Kernel kernel;
+  unsigned commits = 0;
+  for (unsigned i = 0; i < kMoreThanArePreparedAtOnce; i++) {
+    p = static_cast<char*>(large::move(0, p, 4 * kMiB));
+    ASSERT_NE(p, nullptr);
+    ASSERT_TRUE(large::resize_in_place(p, held));
+    if (i == 10) commits = kernel.calls(Call::Commit);
+  }
+  EXPECT_EQ(kernel.calls(Call::Commit), commits);
+  EXPECT_TRUE(is_as_before(p));
 }
 
 TEST_F(Move, NotForRunsNorForLessThanASpan) {
