@@ -10,11 +10,12 @@
 namespace hz3::fork {
 namespace {
 
-// Every lock of the library in the order in which fork takes them, and whether it had to.
+// Every lock of the library in the order in which fork takes them, and which fork had to.
 constexpr unsigned kLocks = 2 + 2 * kShards + kPageHeaps;
-constinit bool taken[kLocks] = {};
-constinit Mutex fork_lock;      // one fork at a time: guards `taken` and `nested`
-constinit unsigned nested = 0;  // forks by signal handlers that interrupted this one: they find every lock as it should be
+constinit unsigned taken[kLocks] = {};  // 0: none, else 1 + its `nested`
+constinit Mutex fork_lock;              // one thread that forks at a time: guards `taken` and `nested`
+// Forks by signal handlers that interrupted this one. Each takes what those outside it have not come to, and releases it.
+constinit unsigned nested = 0;
 
 Mutex& lock_at(unsigned i) {
   if (i == 0) return thread_registry.mutex();
@@ -24,13 +25,17 @@ Mutex& lock_at(unsigned i) {
   return arenas.mutex();
 }
 
-void unlock_all() {
+void finish() {
   for (unsigned i = kLocks; i-- > 0;)
-    if (taken[i]) {
-      taken[i] = false;
+    if (taken[i] == nested + 1) {
+      taken[i] = 0;
       lock_at(i).unlock();
     }
-  fork_lock.unlock();
+  if (nested != 0) {
+    nested--;
+  } else {
+    fork_lock.unlock();
+  }
 }
 
 }  // namespace
@@ -38,9 +43,9 @@ void unlock_all() {
 void prepare() {
   if (fork_lock.held_by_me()) {
     nested++;
-    return;
+  } else {
+    fork_lock.lock();
   }
-  fork_lock.lock();
   bool interrupted = false;
   for (unsigned i = 0; i < kLocks; i++) interrupted = interrupted || lock_at(i).held_by_me();
   if (!interrupted) {
@@ -51,27 +56,17 @@ void prepare() {
   for (unsigned i = 0; i < kLocks; i++) {
     if (lock_at(i).held_by_me()) continue;
     lock_at(i).lock();
-    taken[i] = true;
+    taken[i] = nested + 1;
   }
 }
 
-void parent() {
-  if (nested != 0) {
-    nested--;
-    return;
-  }
-  unlock_all();
-}
+void parent() { finish(); }
 
 void child() {
-  if (nested != 0) {
-    nested--;
-    return;
-  }
   ThreadCache* mine = tls_cache;
   thread_registry.keep_only(is_static_cache(mine) ? nullptr : mine);
   for (unsigned i = 0; i < kShards; i++) remote::Inbox::of(i).abandon();
-  unlock_all();
+  finish();
 }
 
 namespace {
