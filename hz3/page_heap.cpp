@@ -267,6 +267,7 @@ Run* PageHeap::carve(Segment* s, unsigned at, unsigned pages) {
   Run* run = descriptor(s->arena);
   if (run == nullptr) {
     free_range(s, at, pages);
+    soil(s, at, pages, 0);
     return nullptr;
   }
   run->free = nullptr;
