@@ -138,6 +138,32 @@ TEST_F(Segments, RunsBeginWhereExtentsDoSoThatOnePieceIsLeft) {
   give(small);
 }
 
+TEST_F(Segments, AnAlignedPlaceWithinPagesInMemoryIsFound) {
+  if constexpr (!kKeepsDirty) GTEST_SKIP();
+  hz3::Run* before = take(1);
+  hz3::Run* freed = take(16);
+  hz3::Run* behind = take(1);
+  Segment* s = before->segment;
+  ASSERT_EQ(first_page(freed), 1u);
+  give(freed);
+  hz3::Run* aligned = PageHeap::allocate(0, 8, 4, 8);
+  EXPECT_EQ(aligned->start, s->page(4)) << "in the middle, where no extent begins";
+  for (hz3::Run* run : {before, behind, aligned}) give(run);
+}
+
+TEST_F(Segments, OfSeveralPlacesTheOneThatHasMostInMemoryIsTaken) {
+  if constexpr (!kKeepsDirty) GTEST_SKIP();
+  std::vector<hz3::Run*> runs;
+  for (int i = 0; i < 8; i++) runs.push_back(take(kSegmentPages / 8));
+  ASSERT_EQ(runs[0]->segment, runs[7]->segment);
+  for (auto [i, written] : {std::pair{1u, 0u}, {3u, 2u}, {5u, 9u}, {7u, 4u}}) PageHeap::free(runs[i], written);
+  char* most = runs[4]->start + (size_t{runs[4]->pages} << kPageShift);
+  hz3::Run* run = PageHeap::allocate(0, 20, 1, 20);  // so many are nowhere in memory in a row
+  EXPECT_EQ(run->start, most);
+  for (unsigned i : {0u, 2u, 4u, 6u}) give(runs[i]);
+  give(run);
+}
+
 TEST_F(Segments, TheFullestSegmentThatServesIsTaken) {
   std::vector<hz3::Run*> runs;
   for (int i = 0; i < 3; i++)
@@ -164,8 +190,11 @@ TEST_F(Segments, TheLastResortIsWhateverAnybodyHas) {
   Kernel kernel;
   kernel.refuse(Call::Commit);
   kernel.refuse(Call::Reserve);
-  while (hz3::Run* run = take(kSegmentPages / 2, 1)) runs.push_back(run);
-  while (hz3::Run* run = take(1, 1)) runs.push_back(run);
+  for (unsigned pages : {kSegmentPages / 2, 1u})
+    while (hz3::Run* run = take(pages, 1)) {
+      runs.push_back(run);
+      ASSERT_LT(runs.size(), 100000u);
+    }
   ASSERT_EQ(PageHeap::free_pages(), 0u);
   hz3::Run* freed = runs.back();
   runs.pop_back();
@@ -190,6 +219,7 @@ TEST_F(Segments, PagesInMemoryStayKnownWhenTheirRunGetsNoDescriptor) {
     while (hz3::Run* d = PageHeap::take_descriptor(0, anchor->segment->arena)) {
       d->segment = anchor->segment;
       descriptors.push_back(d);
+      ASSERT_LT(descriptors.size(), 100000u);
     }
     EXPECT_EQ(take(8), nullptr);
   }
@@ -233,6 +263,7 @@ TEST_F(Segments, PagesAreNobodysWhileTheKernelHasThem) {
       EXPECT_EQ(bytes, 100 * kPageSize);
       check_segment(s);
       while (s->free_pages != 0) {
+        ASSERT_LT(meanwhile.size(), 4 * kSegmentPages) << "they come from elsewhere";
         meanwhile.push_back(take(1));
         ASSERT_TRUE(meanwhile.back()->start < p || meanwhile.back()->start >= p + bytes);
         meanwhile.back()->start[0] = 2;
