@@ -140,15 +140,18 @@ TEST_F(Segments, RunsBeginWhereExtentsDoSoThatOnePieceIsLeft) {
 
 TEST_F(Segments, AnAlignedPlaceWithinPagesInMemoryIsFound) {
   if constexpr (!kKeepsDirty) GTEST_SKIP();
-  hz3::Run* before = take(1);
-  hz3::Run* freed = take(16);
+  hz3::Run* first = take(4);
+  hz3::Run* clean = take(12);
+  hz3::Run* between = take(1);
+  hz3::Run* dirty = take(16);
   hz3::Run* behind = take(1);
-  Segment* s = before->segment;
-  ASSERT_EQ(first_page(freed), 1u);
-  give(freed);
+  Segment* s = first->segment;
+  ASSERT_EQ(first_page(dirty), 17u);
+  PageHeap::free(clean, 0);
+  give(dirty);
   hz3::Run* aligned = PageHeap::allocate(0, 8, 4, 8);
-  EXPECT_EQ(aligned->start, s->page(4)) << "in the middle, where no extent begins";
-  for (hz3::Run* run : {before, behind, aligned}) give(run);
+  EXPECT_EQ(aligned->start, s->page(20)) << "in the middle, where no extent begins, though a clean one would serve";
+  for (hz3::Run* run : {first, between, behind, aligned}) give(run);
 }
 
 TEST_F(Segments, OfSeveralPlacesTheOneThatHasMostInMemoryIsTaken) {
