@@ -55,6 +55,18 @@ class Exhaustion : public testing::Test {
   Blocks blocks;
 };
 
+// First, because it needs segments that were never used.
+TEST_F(Exhaustion, AlignedSpansUseTheGapsThatTheyLeave) {
+  for (int i = 0; i < 4; i++) {
+    void* p = api::memalign(64 * kSegmentBytes, kSegmentBytes);
+    ASSERT_NE(p, nullptr);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(p) % (64 * kSegmentBytes), 0u);
+    blocks.push_back(p);
+  }
+  take_all(kSegmentBytes);
+  EXPECT_EQ(blocks.size(), 2 * kArenaSegments) << "every segment is in use";
+}
+
 TEST_F(Exhaustion, SpansFillBothArenasToTheLastSegment) {
   take_all(kSegmentBytes);
   EXPECT_EQ(blocks.size(), 2 * kArenaSegments);
@@ -155,17 +167,6 @@ TEST_F(Exhaustion, BlocksOfTheSecondArenaAreServedByTheSlowPaths) {
   remote::drain_to_central(other);
   Central::of(other).release_all_spares();
   EXPECT_EQ(Central::of(other).totals().runs, 0u);
-}
-
-TEST_F(Exhaustion, AlignedSpansUseTheGapsThatTheyLeave) {
-  for (int i = 0; i < 4; i++) {
-    void* p = api::memalign(64 * kSegmentBytes, kSegmentBytes);
-    ASSERT_NE(p, nullptr);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(p) % (64 * kSegmentBytes), 0u);
-    blocks.push_back(p);
-  }
-  take_all(kSegmentBytes);
-  EXPECT_EQ(blocks.size(), 2 * kArenaSegments) << "every segment is in use";
 }
 
 }  // namespace
