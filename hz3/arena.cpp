@@ -134,6 +134,16 @@ Segment* Arena::take_fresh(uint32_t count, uint32_t alignment) {
   return prepare(static_cast<uint32_t>(first), count);
 }
 
+// Makes free segments usable again, as far as decommit_free() had them. False when the kernel refuses.
+bool Arena::recommit(uint32_t first, uint32_t count) {
+  bool raw = false;
+  for (uint32_t i = first; i < first + count; i++) raw = raw || ((raw_bits_[i / 64] >> (i % 64)) & 1);
+  if (!raw) return true;
+  if (!os::calls.commit(segment_start(first), size_t{count} << kSegmentShift)) return false;
+  for (uint32_t i = first; i < first + count; i++) raw_bits_[i / 64] &= ~(uint64_t{1} << (i % 64));
+  return true;
+}
+
 // The lowest stretch of free segments that fits.
 Segment* Arena::take_freed(uint32_t count, uint32_t alignment) {
   if (free_segments_ < count) return nullptr;
@@ -150,13 +160,8 @@ Segment* Arena::take_freed(uint32_t count, uint32_t alignment) {
     }
     if (++length < count) continue;
     const uint32_t first = i + 1 - count;
-    bool raw = false;
-    for (uint32_t k = first; k <= i; k++) raw = raw || ((raw_bits_[k / 64] >> (k % 64)) & 1);
-    if (raw && !os::calls.commit(segment_start(first), size_t{count} << kSegmentShift)) return nullptr;
-    for (uint32_t k = first; k <= i; k++) {
-      mark_taken(k);
-      raw_bits_[k / 64] &= ~(uint64_t{1} << (k % 64));
-    }
+    if (!recommit(first, count)) return nullptr;
+    for (uint32_t k = first; k <= i; k++) mark_taken(k);
     free_segments_ -= count;
     return prepare(first, count);
   }
@@ -277,8 +282,9 @@ bool ArenaSet::extend(Segment* first, uint32_t count, uint32_t more) {
   const uint32_t next = first->index + count;
   uint32_t freed = 0;
   while (freed < more && next + freed < a->segments_used_ && a->is_free(next + freed)) freed++;
+  if (freed < more && next + freed != a->segments_used_) return false;  // somebody else's
+  if (!a->recommit(next, freed)) return false;
   if (freed < more) {
-    if (next + freed != a->segments_used_) return false;  // somebody else's
     Segment* fresh = a->take_fresh(more - freed, 1);
     if (fresh == nullptr) return false;
   }

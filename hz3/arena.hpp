@@ -85,6 +85,7 @@ class Arena {
   Segment* take_fresh(uint32_t count, uint32_t alignment);
   Segment* take_freed(uint32_t count, uint32_t alignment);
   Segment* prepare(uint32_t first, uint32_t count);
+  bool recommit(uint32_t first, uint32_t count);
   bool decommit_free();
   void unmap();
   bool is_free(uint32_t i) const { return (free_bits_[i / 64] >> (i % 64)) & 1; }

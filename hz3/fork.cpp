@@ -10,13 +10,15 @@
 namespace hz3::fork {
 namespace {
 
-// Every lock of the library in the order in which fork takes them, and whether it had to.
+// Every lock of the library in the order in which fork takes them, and which fork had to.
 constexpr unsigned kLocks = 2 + 2 * kShards + kPageHeaps;
-constinit bool taken[kLocks] = {};
-constinit Mutex fork_lock;  // one fork at a time: guards `taken` and `nested`
-[[maybe_unused]] constinit LocksHeld
-    held_before;                // by the interrupted code, when a signal handler forks: set aside until fork is over
-constinit unsigned nested = 0;  // forks by signal handlers that interrupted this one: they find every lock as it should be
+constinit unsigned taken[kLocks] = {};  // 0: none, else 1 + its `nested`
+constinit Mutex fork_lock;              // one thread that forks at a time: guards all of these
+// Forks by signal handlers that interrupted this one. Each takes what those outside it have not come to, and releases it.
+constinit unsigned nested = 0;
+// What the code held that a forking signal handler interrupted: set aside until its fork is over (debug builds).
+constexpr unsigned kNestedKept = 16;
+[[maybe_unused]] constinit LocksHeld held_before[kNestedKept];
 
 Mutex& lock_at(unsigned i) {
   if (i == 0) return thread_registry.mutex();
@@ -26,14 +28,18 @@ Mutex& lock_at(unsigned i) {
   return arenas.mutex();
 }
 
-void unlock_all() {
+void finish() {
   for (unsigned i = kLocks; i-- > 0;)
-    if (taken[i]) {
-      taken[i] = false;
+    if (taken[i] == nested + 1) {
+      taken[i] = 0;
       lock_at(i).unlock_in_order();
     }
-  if constexpr (kDebugChecks) locks_held = held_before;
-  fork_lock.unlock_in_order();
+  if constexpr (kDebugChecks) locks_held = held_before[nested % kNestedKept];
+  if (nested != 0) {
+    nested--;
+  } else {
+    fork_lock.unlock_in_order();
+  }
 }
 
 }  // namespace
@@ -41,11 +47,11 @@ void unlock_all() {
 void prepare() {
   if (fork_lock.held_by_me()) {
     nested++;
-    return;
+  } else {
+    fork_lock.lock_in_order();
   }
-  fork_lock.lock_in_order();
   if constexpr (kDebugChecks) {
-    held_before = locks_held;
+    held_before[nested % kNestedKept] = locks_held;
     locks_held = LocksHeld{};
   }
   bool interrupted = false;
@@ -58,27 +64,17 @@ void prepare() {
   for (unsigned i = 0; i < kLocks; i++) {
     if (lock_at(i).held_by_me()) continue;
     lock_at(i).lock_in_order();
-    taken[i] = true;
+    taken[i] = nested + 1;
   }
 }
 
-void parent() {
-  if (nested != 0) {
-    nested--;
-    return;
-  }
-  unlock_all();
-}
+void parent() { finish(); }
 
 void child() {
-  if (nested != 0) {
-    nested--;
-    return;
-  }
   ThreadCache* mine = tls_cache;
   thread_registry.keep_only(is_static_cache(mine) ? nullptr : mine);
   for (unsigned i = 0; i < kShards; i++) remote::Inbox::of(i).abandon();
-  unlock_all();
+  finish();
 }
 
 namespace {

@@ -7,6 +7,8 @@ namespace {
 constexpr unsigned kCachedSpans = 8;                                    // per shard
 constexpr size_t kCacheBytes = (kPurgeReservePages << kPageShift) / 2;  // over all shards
 
+constexpr size_t kMostSegments = UINT32_MAX / kSegmentPages;  // of a span: its pages are counted in 32 bits
+
 struct CachedSpan {
   Segment* first;
   uint32_t count;   // segments
@@ -97,7 +99,7 @@ bool cache_span(unsigned shard, Segment* first, uint32_t count, size_t resident)
 
 void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
   const size_t wide_count = segments_for(bytes);
-  if (wide_count > UINT32_MAX / 2 || alignment > size_t{1} << 46) return nullptr;
+  if (wide_count > kMostSegments || alignment > size_t{1} << 46) return nullptr;
   const uint32_t count = static_cast<uint32_t>(wide_count);
   const uint32_t alignment_segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
   Segment* first = alignment_segments == 1 ? take_cached(shard, count, bytes) : nullptr;
@@ -131,11 +133,17 @@ void free_span(Run* run) {
   if (!cache_span(shard, first, count, resident)) release_span(first, count);
 }
 
+// A span whose addresses are not ours any more: its segments stay taken for ever.
+void lose_span(Run* run) {
+  run->segment->arena->unlabel(run->start, 1);
+  PageHeap::return_descriptor(run->shard, run);
+}
+
 bool resize_span(Run* run, size_t bytes) {
   Segment* first = run->segment;
   const size_t want = segments_for(bytes);
   const size_t pages = pages_for(bytes);
-  if (want > UINT32_MAX / 2) return false;
+  if (want > kMostSegments) return false;
   const uint32_t count = static_cast<uint32_t>(want);
   if (count > first->span) {
     if (!arenas.extend(first, first->span, count - first->span)) return false;
@@ -208,8 +216,13 @@ void* move(unsigned shard, void* p, size_t bytes) {
   bool zero = false;
   void* to = allocate_span(shard, bytes, 1, &zero);
   if (to == nullptr) return nullptr;
-  if (!os::calls.move(p, to, held)) {
-    free(to, tag_of(to));
+  const os::Moved moved = os::calls.move(p, to, held);
+  if (unlikely(moved != os::Moved::Yes)) {
+    if (moved == os::Moved::Lost) {
+      lose_span(run_of(to));
+    } else {
+      free(to, tag_of(to));
+    }
     return nullptr;
   }
   from->segment->arena->unlabel(from->start, 1);

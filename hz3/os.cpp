@@ -13,6 +13,9 @@
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -74,9 +77,17 @@ bool advise(void* p, size_t bytes, Advice advice) {
   return syscall(SYS_madvise, p, bytes, value) == 0;
 }
 
-bool move(void* from, void* to, size_t bytes) {
+Moved move(void* from, void* to, size_t bytes) {
   ErrnoGuard guard;
-  return syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) != -1;
+  if (syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) != -1) return Moved::Yes;
+  // Other errors are found before anything is changed, or come from a sandbox.
+  if (errno != EFAULT && errno != ENOMEM && errno != EAGAIN) return Moved::No;
+  // Linux before 6.17 unmaps the target and refuses then, for one when `from` is more than one mapping, as the target of an
+  // earlier move is. Another thread's mmap may have got there in between, which must not be replaced.
+  void* again = map(to, bytes, PROT_NONE, MAP_NORESERVE | MAP_FIXED_NOREPLACE);
+  if (again == to) return commit(to, bytes) ? Moved::No : Moved::Lost;
+  if (again != nullptr) release(again, bytes);
+  return Moved::Lost;
 }
 
 }  // namespace

@@ -14,6 +14,9 @@ namespace hz3::os {
 // What free pages are told to the kernel; the meaning of each is madvise(2)'s.
 enum class Advice { DontNeed, Free, Cold };
 
+// How a move ended. Lost: it did not happen, and the target's addresses may be somebody else's by now.
+enum class Moved { Yes, No, Lost };
+
 struct Calls {
   // Reserves `bytes` of address space without memory or commit charge. nullptr on failure.
   void* (*reserve)(size_t bytes);
@@ -26,7 +29,7 @@ struct Calls {
   // madvise(2). False when the kernel refuses (a locked mapping, an unknown advice).
   bool (*advise)(void* p, size_t bytes, Advice advice);
   // Moves the pages of [from, from + bytes) to `to` (usable, same size, disjoint); `from` stays usable and reads as zero.
-  bool (*move)(void* from, void* to, size_t bytes);
+  Moved (*move)(void* from, void* to, size_t bytes);
 };
 HZ3_HIDDEN extern Calls calls;
 

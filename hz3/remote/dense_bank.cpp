@@ -15,7 +15,9 @@ unsigned DenseBank::flush_row(unsigned dst, unsigned budget) {
   for (unsigned w = 0; w < kOccupiedWords; w++) {
     while (occupied_[dst][w] != 0 && done < budget) {
       const unsigned bit = static_cast<unsigned>(__builtin_ctzll(occupied_[dst][w]));
-      void*& cell = bank_[dst][w * 64 + bit];
+      const Slot slot = w * 64 + bit;
+      void*& cell = bank_[dst][slot];
+      const unsigned before = done;
       if (first == nullptr) {
         first = cell;
       } else {
@@ -25,6 +27,7 @@ unsigned DenseBank::flush_row(unsigned dst, unsigned budget) {
       for (done++; link_of(last) != nullptr && done < budget; done++) last = link_of(last);
       cell = link_of(last);
       if (cell == nullptr) occupied_[dst][w] &= ~(uint64_t{1} << bit);
+      bytes_ -= (done - before) * static_cast<uint32_t>(class_bytes(slot));
     }
   }
   if (first != nullptr) Inbox::of(dst).push(first, last, done);
@@ -33,12 +36,12 @@ unsigned DenseBank::flush_row(unsigned dst, unsigned budget) {
 
 void DenseBank::stash_flush_budget(unsigned budget) {
   const Busy busy(busy_);
-  bytes_ = 0;
   for (unsigned i = 0; i < kShards && entries_ != 0 && budget != 0; i++) {
     const unsigned done = flush_row(next_dst_, budget);
     entries_ -= done;
     budget -= done;
-    if (budget != 0) next_dst_ = next_dst_ + 1 < kShards ? next_dst_ + 1 : 0;
+    // Also when some of the row stays: it has its turn again after the others.
+    next_dst_ = next_dst_ + 1 < kShards ? next_dst_ + 1 : 0;
   }
 }
 

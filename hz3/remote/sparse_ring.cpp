@@ -14,7 +14,6 @@ void SparseRing::stash_flush_budget(unsigned budget) {
   uint32_t count[kShards];
   uint8_t seen[kShards];  // owners in order of appearance
   unsigned owners = 0;
-  bytes_ = 0;
   for (; head_ != tail_ && budget != 0; head_++, budget--) {
     const Entry& e = ring_[head_ % kRingSlots];
     if (first[e.dst] == nullptr) {
@@ -25,6 +24,7 @@ void SparseRing::stash_flush_budget(unsigned budget) {
     set_link(e.block, first[e.dst]);
     first[e.dst] = e.block;
     count[e.dst]++;
+    bytes_ -= static_cast<uint32_t>(class_bytes(e.slot));
   }
   if (head_ == tail_) head_ = tail_ = 0;  // a ring that is flushed early stays within its first pages
   for (unsigned i = 0; i < owners; i++) Inbox::of(seen[i]).push(first[seen[i]], last[seen[i]], count[seen[i]]);

@@ -46,10 +46,36 @@ TEST_F(Os, MoveTakesThePagesAndLeavesZeros) {
   char* to = static_cast<char*>(calls.reserve(kBytes));
   ASSERT_TRUE(calls.commit(from, kBytes) && calls.commit(to, kBytes));
   memset(from, 7, kBytes);
-  if (!calls.move(from, to, kBytes)) GTEST_SKIP() << "this kernel has no MREMAP_DONTUNMAP";
+  if (calls.move(from, to, kBytes) != Moved::Yes) GTEST_SKIP() << "this kernel has no MREMAP_DONTUNMAP";
   EXPECT_TRUE(test::all_bytes(to, kBytes, 7));
   EXPECT_TRUE(test::all_bytes(from, kBytes, 0));
   calls.release(from, kBytes);
+  calls.release(to, kBytes);
+}
+
+// As older kernels leave it: `from` is nothing that can be moved, and the target is unmapped.
+TEST_F(Os, ARefusedMoveThatUnmappedItsTargetMapsItAnew) {
+  char* from = static_cast<char*>(calls.reserve(kBytes));
+  char* to = static_cast<char*>(calls.reserve(3 * kBytes)) + kBytes;
+  ASSERT_TRUE(calls.commit(to - kBytes, 3 * kBytes));
+  memset(to - kBytes, 7, 3 * kBytes);
+  calls.release(from, kBytes);
+  calls.release(to, kBytes);
+  ASSERT_EQ(calls.move(from, to, kBytes), Moved::No);
+  EXPECT_TRUE(test::all_bytes(to, kBytes, 0));
+  memset(to, 1, kBytes);
+  EXPECT_TRUE(test::all_bytes(to - kBytes, kBytes, 7) && test::all_bytes(to + kBytes, kBytes, 7));
+  calls.release(to - kBytes, 3 * kBytes);
+}
+
+TEST_F(Os, ARefusedMoveLeavesWhatOthersMappedMeanwhile) {
+  char* from = static_cast<char*>(calls.reserve(kBytes));
+  char* to = static_cast<char*>(calls.reserve(kBytes));
+  ASSERT_TRUE(calls.commit(to, kBytes));
+  memset(to, 7, kBytes);
+  calls.release(from, kBytes);
+  EXPECT_EQ(calls.move(from, to, kBytes), Moved::Lost) << "nobody can tell whose it is";
+  EXPECT_TRUE(test::all_bytes(to, kBytes, 7));
   calls.release(to, kBytes);
 }
 
@@ -59,7 +85,7 @@ TEST_F(Os, RefusalsAreReported) {
   EXPECT_FALSE(calls.commit(nowhere, kBytes));
   EXPECT_FALSE(calls.decommit(nowhere, kBytes));
   EXPECT_FALSE(calls.advise(nowhere, kBytes, Advice::DontNeed));
-  EXPECT_FALSE(calls.move(nowhere, nowhere, kBytes));
+  EXPECT_EQ(calls.move(nowhere, nowhere, kBytes), Moved::No);
   calls.release(nowhere, kBytes);
 }
 

@@ -54,6 +54,77 @@ TEST(PageBits, AgreesWithAPlainArray) {
   }
 }
 
+// Bit sets as the page heap has them: few or many, in stretches of about so many.
+void fill_randomly(test::Random& random, PageBits& bits, Model& model) {
+  bits = PageBits{};
+  model = Model{};
+  const unsigned most = 1u << random.below(9);
+  bool value = random.below(2) != 0;
+  for (unsigned at = 0; at < kSegmentPages; value = !value) {
+    unsigned n = 1 + static_cast<unsigned>(random.below(most));
+    if (n > kSegmentPages - at) n = kSegmentPages - at;
+    if (value) {
+      bits.set(at, n);
+      model.fill(at, n, true);
+    }
+    at += n;
+  }
+}
+
+TEST(PageBits, StartsOfAreWhereSoManyInARowAreSet) {
+  test::Random random(3);
+  PageBits bits;
+  Model model;
+  for (int round = 0; round < 40; round++) {
+    fill_randomly(random, bits, model);
+    for (unsigned n = 1; n <= kSegmentPages; n += n < 140 ? 1 : 37) {
+      const PageBits starts = bits.starts_of(n);
+      for (unsigned i = 0; i < kSegmentPages; i++) {
+        const bool expected = i + n <= kSegmentPages && model.next(i, false) >= i + n;
+        ASSERT_EQ(starts.test(i), expected) << n << " from " << i;
+      }
+    }
+  }
+}
+
+TEST(PageBits, StartsOfInEmptyAndFullSets) {
+  PageBits bits{};
+  for (unsigned n : {1u, 2u, 64u, 65u, kSegmentPages}) EXPECT_EQ(bits.starts_of(n).count(), 0u);
+  bits.set(0, kSegmentPages);
+  for (unsigned n : {1u, 2u, 63u, 64u, 65u, kSegmentPages}) {
+    const PageBits starts = bits.starts_of(n);
+    EXPECT_EQ(starts.count(), kSegmentPages - n + 1) << n;
+    EXPECT_EQ(starts.next_clear(0), kSegmentPages - n + 1);
+  }
+}
+
+TEST(PageBits, FirstOfStretchesAreWhereTheyBegin) {
+  test::Random random(4);
+  PageBits bits;
+  Model model;
+  for (int round = 0; round < 300; round++) {
+    fill_randomly(random, bits, model);
+    const PageBits firsts = bits.first_of_stretches();
+    for (unsigned i = 0; i < kSegmentPages; i++)
+      ASSERT_EQ(firsts.test(i), model.test(i) && (i == 0 || !model.test(i - 1))) << i;
+  }
+}
+
+TEST(PageBits, AndAndNot) {
+  test::Random random(5);
+  PageBits a, b;
+  Model model_a, model_b;
+  for (int round = 0; round < 100; round++) {
+    fill_randomly(random, a, model_a);
+    fill_randomly(random, b, model_b);
+    const PageBits both = a & b, none = ~a;
+    for (unsigned i = 0; i < kSegmentPages; i++) {
+      ASSERT_EQ(both.test(i), model_a.test(i) && model_b.test(i));
+      ASSERT_EQ(none.test(i), !model_a.test(i));
+    }
+  }
+}
+
 TEST(PageBits, EmptyAndFullEnds) {
   PageBits bits{};
   EXPECT_EQ(bits.next_set(0), kSegmentPages);

@@ -46,8 +46,8 @@ class Kernel {
   }
   unsigned calls(Call call) { return state(call).seen; }
   unsigned refused(Call call) { return state(call).refused; }
-  // A refused move leaves its target unmapped, as mremap(2) of kernels before 6.17 does.
-  bool refused_move_unmaps = false;
+  // A refused move loses its target: the kernel unmapped it, and another thread took the addresses.
+  bool refused_move_loses = false;
 
  private:
   struct State {
@@ -71,10 +71,11 @@ class Kernel {
   static bool advise(void* p, size_t bytes, os::Advice advice) {
     return !current->refuses(Call::Advise) && current->real_.advise(p, bytes, advice);
   }
-  static bool move(void* from, void* to, size_t bytes) {
+  static os::Moved move(void* from, void* to, size_t bytes) {
     if (!current->refuses(Call::Move)) return current->real_.move(from, to, bytes);
-    if (current->refused_move_unmaps) current->real_.release(to, bytes);
-    return false;
+    if (!current->refused_move_loses) return os::Moved::No;
+    current->real_.release(to, bytes);
+    return os::Moved::Lost;
   }
 
   inline static Kernel* current = nullptr;

@@ -1,0 +1,266 @@
+// Limits and budgets of bins, on caches that no thread has: what grows them, what takes them back, where blocks then go.
+#include "hz3/bins.hpp"
+
+#include "tests/unit/blocks.hpp"
+
+namespace hz3 {
+namespace {
+
+using remote::Inbox;
+using test::Blocks;
+
+// A class whose limit may double more than once.
+Slot growing_slot() {
+  for (Slot slot = kSlots - 1; slot != 0; slot--)
+    if (class_info(slot).limit_most >= 4 * class_info(slot).limit_first) return slot;
+  return 0;
+}
+
+size_t most_granted(const ThreadCache* tc) {
+  size_t sum = 0;
+  for (Slot slot = 1; slot < kSlots; slot++) sum += (class_info(slot).limit_most - tc->limit[slot]) * class_bytes(slot);
+  return sum;
+}
+
+// Grows every limit as far as it goes.
+void grow_all(ThreadCache* tc) {
+  for (int round = 0; round < 16; round++)
+    for (Slot slot = 1; slot < kSlots; slot++) grow_limit(tc, slot);
+}
+
+size_t granted_by_limits(const ThreadCache* tc) {
+  size_t sum = 0;
+  for (Slot slot = 1; slot < kSlots; slot++) sum += (tc->limit[slot] - class_info(slot).limit_first) * class_bytes(slot);
+  return sum;
+}
+
+class BinsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    test::no_ticks();
+    tc = attach();
+  }
+  void TearDown() override {
+    for (ThreadCache* each : attached) {
+      flush_cache(each);
+      drop_grants(each);
+      thread_registry.detach(each);
+    }
+    EXPECT_NOTHING_LOST();
+  }
+  ThreadCache* attach() {
+    ThreadCache* cache = thread_registry.attach();
+    EXPECT_NE(cache, nullptr);
+    attached.push_back(cache);
+    return cache;
+  }
+  // As free() does it.
+  void push_all(Slot slot, const Blocks& blocks) {
+    for (void* b : blocks) {
+      push(tc, slot, b);
+      if (tc->room[slot] < 0) bin_event_slow(b, slot, tc);
+    }
+  }
+  unsigned other_shard() const { return (tc->shard + 1) % kShards; }
+
+  std::vector<ThreadCache*> attached;
+  ThreadCache* tc = nullptr;
+};
+
+TEST_F(BinsTest, ANewCacheHasFirstLimitsAndRoomForAFew) {
+  EXPECT_EQ(tc->granted, 0u);
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    EXPECT_EQ(tc->limit[slot], class_info(slot).limit_first);
+    EXPECT_EQ(tc->head[slot], nullptr);
+    EXPECT_EQ(most_in_bin(tc, slot), 0);
+    EXPECT_GE(tc->room[slot], 2 * kRoomUnit);
+    EXPECT_LE(tc->at_most[slot], class_info(slot).limit_first + 2);
+    EXPECT_EQ(tc->keep_above[slot], kKeepNone) << "nothing was allocated from it";
+  }
+}
+
+TEST_F(BinsTest, LimitsDoubleUpToTheMostOfTheClass) {
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    const ClassInfo& c = class_info(slot);
+    unsigned expected = c.limit_first;
+    for (int i = 0; i < 3; i++) {
+      grow_limit(tc, slot);
+      expected = expected * 2 < c.limit_most ? expected * 2 : c.limit_most;
+      ASSERT_EQ(tc->limit[slot], expected);
+    }
+    ASSERT_EQ(tc->granted, granted_by_limits(tc));
+    trim_idle_bins(tc);
+    trim_idle_bins(tc);
+    ASSERT_EQ(tc->limit[slot], c.limit_first);
+    ASSERT_EQ(tc->granted, 0u);
+  }
+}
+
+TEST_F(BinsTest, TheBudgetOfTheThreadRefusesGrowth) {
+  if (most_granted(tc) <= kThreadBudgetBytes) GTEST_SKIP() << "all limits together are within the budget";
+  grow_all(tc);
+  EXPECT_EQ(tc->granted, granted_by_limits(tc));
+  EXPECT_LE(tc->granted, kThreadBudgetBytes);
+  size_t least_step = SIZE_MAX;
+  Slot refused = 0;
+  for (Slot slot = 1; slot < kSlots; slot++) {
+    const ClassInfo& c = class_info(slot);
+    if (tc->limit[slot] == c.limit_most) continue;
+    const size_t more = tc->limit[slot] * 2u < c.limit_most ? tc->limit[slot] : c.limit_most - tc->limit[slot];
+    if (more * c.size < least_step) least_step = more * c.size, refused = slot;
+  }
+  ASSERT_NE(refused, 0u);
+  EXPECT_GT(tc->granted + least_step, kThreadBudgetBytes) << "none is refused that would fit";
+  trim_idle_bins(tc);
+  trim_idle_bins(tc);
+  EXPECT_EQ(tc->granted, 0u);
+  grow_limit(tc, refused);
+  EXPECT_GT(tc->limit[refused], class_info(refused).limit_first);
+}
+
+TEST_F(BinsTest, TheBudgetOfTheProcessRefusesGrowthUntilSomebodyGivesBack) {
+  const size_t each = most_granted(tc) < kThreadBudgetBytes ? most_granted(tc) : kThreadBudgetBytes;
+  if (each == 0 || kProcessBudgetBytes / each > 500) GTEST_SKIP() << "no number of caches would use the budget up";
+  size_t sum = 0;
+  for (unsigned i = 0; i < kProcessBudgetBytes / each + 2; i++) {
+    ThreadCache* cache = attach();
+    grow_all(cache);
+    EXPECT_LE(cache->granted, kThreadBudgetBytes);
+    sum += cache->granted;
+    ASSERT_LE(sum, kProcessBudgetBytes);
+  }
+  const Slot slot = growing_slot();
+  ThreadCache* last = attach();
+  grow_all(last);
+  EXPECT_LT(last->granted, size_t{32} << 10) << "what is left is less than any class would take";
+  ThreadCache* gives = attached[1];
+  drop_grants(gives);
+  EXPECT_EQ(gives->granted, 0u);
+  const unsigned before = last->limit[slot];
+  grow_limit(last, slot);
+  EXPECT_GT(last->limit[slot], before);
+  reset_bins(gives);
+}
+
+TEST_F(BinsTest, OverflowSendsAllButHalfTheLimitHome) {
+  const Slot slot = slot_of(1024);
+  const unsigned limit = tc->limit[slot];
+  Central& central = Central::of(tc->shard);
+  Blocks blocks = test::blocks_of(tc->shard, slot, 3 * limit);
+  const Blocks kept_out(blocks.begin(), blocks.begin() + limit);  // keep runs in use
+  blocks.erase(blocks.begin(), blocks.begin() + limit);
+  unsigned pushed = 0;
+  while (!tc->overflowed[slot]) {
+    ASSERT_LT(pushed, blocks.size());
+    push_all(slot, {blocks[pushed++]});
+    ASSERT_TRUE(tc->overflowed[slot] || test::bin_length(tc, slot) == pushed);
+  }
+  EXPECT_GE(pushed, limit);
+  EXPECT_LE(pushed, limit + limit / 8 + 3);
+  EXPECT_EQ(test::bin_length(tc, slot), limit / 2);
+  EXPECT_EQ(tc->head[slot], blocks[pushed - 1]) << "what was freed last stays, it is in the processor's cache";
+  for (unsigned i = 0; i < pushed - limit / 2; i++)
+    EXPECT_TRUE(run_of(blocks[i])->list == hz3::Run::kNoList ||
+                test::contains(test::blocks_in(run_of(blocks[i])->free), blocks[i]));
+  central.check();
+  test::give_back({blocks.begin() + pushed, blocks.end()});
+  test::give_back(kept_out);
+}
+
+TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
+  const Slot idle = growing_slot(), used = slot_of(64), fresh = slot_of(512);
+  push_all(idle, test::blocks_of(tc->shard, idle, 3));
+  push_all(used, test::blocks_of(tc->shard, used, 3));
+  grow_limit(tc, idle);
+  grow_limit(tc, used);
+  may_keep(tc, idle);
+  tc->overflowed[idle] = true;
+  const unsigned used_limit = tc->limit[used];
+  trim_idle_bins(tc);
+  EXPECT_EQ(test::bin_length(tc, idle), 3u) << "was in use since the last time";
+  push(tc, used, pop(tc, used));
+  push_all(fresh, test::blocks_of(tc->shard, fresh, 2));
+  trim_idle_bins(tc);
+  EXPECT_EQ(tc->head[idle], nullptr);
+  EXPECT_EQ(tc->limit[idle], class_info(idle).limit_first);
+  EXPECT_FALSE(tc->overflowed[idle]);
+  EXPECT_EQ(tc->keep_above[idle], kKeepNone);
+  EXPECT_EQ(test::bin_length(tc, used), 3u);
+  EXPECT_EQ(tc->limit[used], used_limit);
+  EXPECT_EQ(test::bin_length(tc, fresh), 2u);
+  EXPECT_EQ(tc->granted, granted_by_limits(tc));
+  trim_idle_bins(tc);
+  trim_idle_bins(tc);
+  EXPECT_EQ(test::blocks_in_bins(tc), 0u);
+  EXPECT_EQ(tc->granted, 0u);
+}
+
+TEST_F(BinsTest, WhatLeavesABinGoesToItsOwnerByItsTag) {
+  if constexpr (kShards < 2) GTEST_SKIP();
+  const Slot slot = slot_of(64);
+  const Blocks own = test::blocks_of(tc->shard, slot, 4), foreign = test::blocks_of(other_shard(), slot, 4);
+  for (int i = 1; i < 4; i++) push_all(slot, {own[i], foreign[i]});
+  const unsigned returned = Central::of(tc->shard).returned(slot);
+  empty_bin(tc, slot);
+  EXPECT_EQ(tc->head[slot], nullptr);
+  EXPECT_EQ(most_in_bin(tc, slot), 0);
+  EXPECT_EQ(Central::of(tc->shard).returned(slot), returned + 3);
+  EXPECT_EQ(tc->stash.entries(), 3u);
+  tc->stash.stash_flush_all();
+  const Blocks arrived = test::blocks_in(Inbox::of(other_shard()).take_all());
+  EXPECT_EQ(test::as_set(arrived), test::as_set({foreign.begin() + 1, foreign.end()}));
+  test::give_back(arrived);
+  test::give_back({own[0], foreign[0]});
+}
+
+// A bin of more foreign blocks than the stash holds until it is due.
+TEST_F(BinsTest, ALongBinOfForeignBlocksIsHandedOverWhole) {
+  if constexpr (kShards < 2) GTEST_SKIP();
+  const Slot slot = slot_of(32768);
+  const unsigned count = 3 * remote::kFlushBytes / 32768;
+  tc->limit[slot] = static_cast<uint16_t>(2 * count);
+  Blocks blocks = test::blocks_of(other_shard(), slot, count);
+  push_all(slot, blocks);
+  tc->limit[slot] = class_info(slot).limit_first;
+  flush_cache(tc);
+  EXPECT_EQ(tc->stash.entries(), 0u);
+  EXPECT_EQ(Inbox::of(other_shard()).count(), count);
+  test::give_back(test::blocks_in(Inbox::of(other_shard()).take_all()));
+}
+
+TEST_F(BinsTest, FlushedCachesStayUsable) {
+  const Slot slots[] = {Slot{1}, slot_of(64), slot_of(3000), kSlots - 1};
+  for (Slot slot : slots) push_all(slot, test::blocks_of(tc->shard, slot, 3));
+  flush_cache(tc);
+  EXPECT_EQ(test::blocks_in_bins(tc), 0u);
+  Central::of(tc->shard).release_all_spares();
+  EXPECT_EQ(Central::of(tc->shard).totals().runs, 0u);
+  for (Slot slot : slots) push_all(slot, test::blocks_of(tc->shard, slot, 3));
+  EXPECT_EQ(test::blocks_in_bins(tc), 12u);
+}
+
+TEST_F(BinsTest, GrantsKeepTheBoundAndTheHalfForRemoteBlocks) {
+  const Slot keeps = slot_of(64), shares = slot_of(48);
+  ASSERT_NE(class_bytes(shares) % kCacheLine, 0u);
+  may_keep(tc, keeps);
+  may_keep(tc, shares);
+  for (unsigned length = 0; length <= tc->limit[keeps]; length++)
+    for (bool busy : {false, true}) {
+      grant_room(tc, keeps, length, busy);
+      EXPECT_EQ(most_in_bin(tc, keeps), static_cast<int32_t>(length) * kRoomUnit);
+      EXPECT_GE(tc->room[keeps], 2 * kRoomUnit) << "not back at once";
+      if (busy)
+        EXPECT_GE(tc->at_most[keeps], tc->limit[keeps]) << "as many as the bin may hold";
+      else
+        EXPECT_LE(tc->room[keeps], 8 * kRoomUnit) << "back soon";
+      // The bin keeps a remote block as long as it would be at most half full with it.
+      const bool keep = tc->room[keeps] > tc->keep_above[keeps];
+      EXPECT_EQ(keep, length < tc->limit[keeps] / 2u) << length;
+      grant_room(tc, shares, length, busy);
+      EXPECT_EQ(tc->keep_above[shares], kKeepNone);
+    }
+  reset_bins(tc);
+}
+
+}  // namespace
+}  // namespace hz3

@@ -1,0 +1,74 @@
+// Blocks of a known owner, as the parts between a thread and central hand them on, and where they have got to.
+#pragma once
+
+#include <algorithm>
+#include <set>
+
+#include "tests/unit/support.hpp"
+
+namespace hz3::test {
+
+using Blocks = std::vector<void*>;
+
+// `n` blocks straight from the central of a shard, past all caches.
+inline Blocks blocks_of(unsigned shard, Slot slot, unsigned n) {
+  Blocks blocks;
+  while (blocks.size() < n) {
+    const Batch batch = Central::of(shard).take_or_make(slot, n - static_cast<unsigned>(blocks.size()));
+    EXPECT_NE(batch.head, nullptr);
+    if (batch.head == nullptr) break;
+    void* b = batch.head;
+    for (unsigned i = 0; i < batch.count; i++) {  // the link of the last one may be of a fresh page
+      void* next = i + 1 < batch.count ? link_of(b) : nullptr;
+      blocks.push_back(b);
+      b = next;
+    }
+  }
+  return blocks;
+}
+
+// Gives each block to the central of its owner.
+inline void give_back(const Blocks& blocks) {
+  for (void* b : blocks) {
+    set_link(b, nullptr);
+    Central::of(tag_shard(tag_of(b))).put(b);
+  }
+}
+
+inline void* list_of(const Blocks& blocks) {
+  void* list = nullptr;
+  for (auto b = blocks.rbegin(); b != blocks.rend(); ++b) {
+    set_link(*b, list);
+    list = *b;
+  }
+  return list;
+}
+
+inline Blocks blocks_in(void* list) {
+  Blocks blocks;
+  for (; list != nullptr; list = link_of(list)) blocks.push_back(list);
+  return blocks;
+}
+
+inline void push_to_inbox(unsigned shard, const Blocks& blocks) {
+  remote::Inbox::of(shard).push(list_of(blocks), blocks.back(), static_cast<unsigned>(blocks.size()));
+}
+
+inline std::multiset<void*> as_set(const Blocks& blocks) { return {blocks.begin(), blocks.end()}; }
+
+inline bool contains(const Blocks& blocks, const void* block) {
+  return std::find(blocks.begin(), blocks.end(), block) != blocks.end();
+}
+
+// How many blocks wait in a cache's bins, all classes together.
+inline size_t blocks_in_bins(const ThreadCache* tc) {
+  size_t n = 0;
+  for (Slot slot = 1; slot < kSlots; slot++) n += bin_length(tc, slot);
+  return n;
+}
+
+// Sets the next tick so far ahead that none comes by itself while a test runs: a tick empties inboxes and gives spare runs
+// back, whoever does it.
+inline void no_ticks() { tick(later()); }
+
+}  // namespace hz3::test
