@@ -2,6 +2,7 @@
 #include "hz3/bins.hpp"
 
 #include <initializer_list>
+#include <utility>
 
 namespace hz3 {
 namespace {
@@ -60,19 +61,26 @@ void may_keep(ThreadCache* tc, Slot slot) { tc->keeps[slot] = class_bytes(slot) 
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
   const unsigned half = half_of(tc->limit[slot]);
-  unsigned length = tc->at_most[slot] + 1u;
-  if (length >= half) {
-    const unsigned most = length;
-    const unsigned enough = half < kShort ? half : kShort;
+  unsigned most = tc->at_most[slot] + 1u, length = most;
+  if (most >= half) {
+    // A list that was the second once may have grown to the whole limit. It is counted then: taken back again and again, it
+    // would grow without end in a thread that frees much and allocates little.
+    const bool may_exceed = most > tc->limit[slot];
+    const unsigned full = half < kShort ? half : kShort;
+    const unsigned enough = may_exceed ? tc->limit[slot] : full;
     length = 0;
     for (void* b = tc->head[slot]; b != nullptr && length < enough; b = link_of(b)) length++;
-    if (length == enough) {
-      if (tc->second[slot] != nullptr) {
-        tc->overflowed[slot] = true;
-        send_home(tc, slot, tc->second[slot]);
+    if (may_exceed && length < enough) most = length;
+    if (length >= (may_exceed ? half : full)) {
+      void* list = tc->head[slot];
+      if (most <= tc->limit[slot]) {
+        std::swap(list, tc->second[slot]);
+        tc->second_most[slot] = static_cast<uint16_t>(most);
       }
-      tc->second[slot] = tc->head[slot];
-      tc->second_most[slot] = static_cast<uint16_t>(most);
+      if (list != nullptr) {
+        tc->overflowed[slot] = true;
+        send_home(tc, slot, list);
+      }
       tc->head[slot] = nullptr;
       length = 0;
     }
@@ -146,7 +154,9 @@ void trim_idle_bins(ThreadCache* tc) {
   if (steps == 0) return;
   tc->trimmed_ms = tc->now_ms;
   if (steps > kStepsAtOnce && kPurgeDecayMs != 0) steps = kStepsAtOnce;
-  for (unsigned left = static_cast<unsigned>(steps) * kBinsAStep; left != 0; left--) {
+  unsigned bins = static_cast<unsigned>(steps) * kBinsAStep;
+  if (bins > kSlots - 1) bins = kSlots - 1;  // none twice
+  for (; bins != 0; bins--) {
     tc->next_trim = tc->next_trim + 1 < kSlots ? tc->next_trim + 1 : 1;
     trim_bin(tc, tc->next_trim);
   }

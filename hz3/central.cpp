@@ -47,7 +47,7 @@ void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
   if (run->free_count != 0) {
     unsigned n = run->free_count;
     void* first = run->free;
-    if (batch.count == 0 && n * c.size <= kWholeBytes) {
+    if (batch.count == 0 && want > 1 && n * c.size <= kWholeBytes) {
       run->free = nullptr;  // the whole list, which so need not be followed to its end
     } else {
       if (n > want - batch.count) n = want - batch.count;

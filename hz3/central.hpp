@@ -26,7 +26,8 @@ class Central {
  public:
   static Central& of(unsigned shard);
 
-  // Up to `want` blocks of a class from runs that the shard has; none (head == nullptr) when it has none.
+  // About `want` blocks of a class from runs that the shard has: never more when that is 1, else perhaps the whole list of a
+  // run. None (head == nullptr) when the shard has none.
   Batch take(Slot slot, unsigned want);
   // The same from a new run; at least one block. head == nullptr when there is no memory.
   Batch make(Slot slot, unsigned want);

@@ -14,14 +14,19 @@ using remote::Inbox;
 using test::Blocks;
 using test::Worker;
 
-// What a bin holds at most: its limit, and the room that a bin which is nearly full is granted all the same.
-unsigned bound(const ThreadCache* tc, Slot slot) { return tc->limit[slot] + tc->limit[slot] / 8 + 2; }
+// What a list that is nearly full is granted all the same, and the block that brings it to its event.
+unsigned least_room(const ThreadCache* tc, Slot slot) { return tc->limit[slot] / 16 + 3; }
+// What a new list holds at most.
+unsigned list_bound(const ThreadCache* tc, Slot slot) { return tc->limit[slot] / 2 + least_room(tc, slot); }
+// What a bin holds at most: a list that was taken back when it was full, filled up to the limit, and a new one.
+unsigned bound(const ThreadCache* tc, Slot slot) { return tc->limit[slot] + list_bound(tc, slot); }
 
 void expect_bounded(const ThreadCache* tc, Slot slot) {
-  const unsigned length = test::bin_length(tc, slot);
   ASSERT_GE(tc->room[slot], 0);
-  ASSERT_LE(static_cast<int32_t>(length) * kRoomUnit, most_in_bin(tc, slot)) << "room tells a bound of the length";
-  ASSERT_LE(length, bound(tc, slot));
+  ASSERT_LE(static_cast<int32_t>(test::list_length(tc->head[slot])) * kRoomUnit, most_in_bin(tc, slot))
+      << "room tells a bound of the length";
+  ASSERT_LE(test::list_length(tc->second[slot]), tc->second_most[slot]);
+  ASSERT_LE(test::bin_length(tc, slot), bound(tc, slot));
 }
 
 // Each test has a thread of its own, and with it a cache as new.
@@ -32,7 +37,7 @@ class BinBounds : public testing::Test {
     test::my_cache();
     tc = worker->cache();
     worker->run([this] { flush_cache(tc); });
-    tc->last_trim_ms = os::now_ms();
+    tc->now_ms = tc->trimmed_ms = os::now_ms();
   }
   void TearDown() override {
     worker.reset();
@@ -62,7 +67,7 @@ TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
         const unsigned before = in_bin;
         const bool allocates = live.empty() || random.below(10) < grows;
         if (allocates) {
-          void* expected = tc->head[slot];
+          void* expected = tc->head[slot] != nullptr ? tc->head[slot] : tc->second[slot];
           void* b = random.below(2) != 0 ? malloc_hot(bytes) : api::calloc(1, bytes);
           ASSERT_TRUE(live.insert(b).second) << "handed out twice";
           ASSERT_EQ(tag_of(b), make_tag(slot, tc->shard));
@@ -75,7 +80,8 @@ TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
           void* b = *it;
           live.erase(it);
           free_hot(b);
-          ASSERT_EQ(tc->head[slot], b);
+          ASSERT_TRUE(tc->head[slot] == b || (tc->head[slot] == nullptr && (tc->second[slot] == b || tc->second[slot] == nullptr)))
+              << "it is the first of a list, unless all of them went home";
         }
         in_bin = test::bin_length(tc, slot);
         if (allocates && before != 0) {
@@ -83,7 +89,8 @@ TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
         } else if (allocates) {
           ASSERT_LT(in_bin, class_info(slot).refill) << "one block of the refill is out";
         } else {
-          ASSERT_TRUE(in_bin == before + 1 || in_bin == tc->limit[slot] / 2u) << "it grew by one, or overflowed";
+          ASSERT_TRUE(in_bin == before + 1 || (in_bin <= list_bound(tc, slot) && tc->overflowed[slot]))
+              << "it grew by one, or overflowed: then the last list is left, or nothing";
         }
         expect_bounded(tc, slot);
       }
@@ -114,8 +121,9 @@ TEST_F(BinBounds, ABinThatIsExactlyFullIsNotLookedAtByEveryPair) {
           held.back() = malloc_hot(bytes);
           events += had_event(slot);
         }
-        // Each pair uses up one part in 256 of a block, and each event grants at least two blocks.
-        EXPECT_LE(events, 2 + kPairs / (2 * kRoomUnit / kRoomLeak)) << bytes << " " << length;
+        // Each pair uses up a small part of a block, and each event grants at least two blocks. An event that makes the list
+        // the second one is followed by that of the malloc which takes it back.
+        EXPECT_LE(events, 3 + 2 * kPairs / (2 * kRoomUnit / kRoomLeak)) << bytes << " " << length;
         for (void* b : held) free_hot(b);
       }
     }
@@ -151,6 +159,28 @@ TEST_F(BinBounds, AThreadThatOnlyFreesKeepsWithinItsBound) {
         ASSERT_EQ(tc->limit[slot], class_info(slot).limit_first);
       }
     });
+  }
+}
+
+// Each malloc takes the full list back, which the frees then make longer: it must not grow for ever.
+TEST_F(BinBounds, AThreadThatFreesMuchAndAllocatesLittleKeepsWithinItsBound) {
+  for (size_t bytes : {64, 1024, 4096, 32768}) {
+    const Slot slot = slot_of(bytes);
+    for (unsigned frees_for_one : {2u, 5u, least_room(tc, slot), list_bound(tc, slot), list_bound(tc, slot) + 1}) {
+      Blocks in_use = test::blocks_of(tc->shard, slot, 20 * bound(tc, slot));
+      worker->run([&] {
+        size_t next = 0;
+        while (next + frees_for_one < in_use.size()) {
+          for (unsigned i = 0; i < frees_for_one; i++) {
+            free_hot(in_use[next++]);
+            expect_bounded(tc, slot);
+          }
+          in_use[--next] = malloc_hot(bytes);
+          expect_bounded(tc, slot);
+        }
+        while (next < in_use.size()) free_hot(in_use[next++]);
+      });
+    }
   }
 }
 
@@ -256,7 +286,7 @@ class Kept : public BinBounds {
     worker->run([&] {
       for (void* b : blocks) {
         free_hot(b);
-        if (tc->head[slot] == b) kept++;
+        if (tc->head[slot] == b || tc->second[slot] == b) kept++;
       }
       tc->stash.stash_flush_all();
     });

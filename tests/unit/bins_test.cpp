@@ -89,8 +89,8 @@ TEST_F(BinsTest, LimitsDoubleUpToTheMostOfTheClass) {
       ASSERT_EQ(tc->limit[slot], expected);
     }
     ASSERT_EQ(tc->granted, granted_by_limits(tc));
-    trim_idle_bins(tc);
-    trim_idle_bins(tc);
+    test::look_at_bins(tc);
+    test::look_at_bins(tc);
     ASSERT_EQ(tc->limit[slot], c.limit_first);
     ASSERT_EQ(tc->granted, 0u);
   }
@@ -111,8 +111,8 @@ TEST_F(BinsTest, TheBudgetOfTheThreadRefusesGrowth) {
   }
   ASSERT_NE(refused, 0u);
   EXPECT_GT(tc->granted + least_step, kThreadBudgetBytes) << "none is refused that would fit";
-  trim_idle_bins(tc);
-  trim_idle_bins(tc);
+  test::look_at_bins(tc);
+  test::look_at_bins(tc);
   EXPECT_EQ(tc->granted, 0u);
   grow_limit(tc, refused);
   EXPECT_GT(tc->limit[refused], class_info(refused).limit_first);
@@ -142,29 +142,59 @@ TEST_F(BinsTest, TheBudgetOfTheProcessRefusesGrowthUntilSomebodyGivesBack) {
   reset_bins(gives);
 }
 
-TEST_F(BinsTest, OverflowSendsAllButHalfTheLimitHome) {
+TEST_F(BinsTest, AListThatIsFullStaysAsTheSecondAndTheOneBeforeGoesHome) {
   const Slot slot = slot_of(1024);
-  const unsigned limit = tc->limit[slot];
-  Central& central = Central::of(tc->shard);
-  Blocks blocks = test::blocks_of(tc->shard, slot, 3 * limit);
-  const Blocks kept_out(blocks.begin(), blocks.begin() + limit);  // keep runs in use
-  blocks.erase(blocks.begin(), blocks.begin() + limit);
+  const unsigned half = tc->limit[slot] / 2u;
+  Blocks blocks = test::blocks_of(tc->shard, slot, 4 * tc->limit[slot]);
+  const Blocks kept_out(blocks.begin(), blocks.begin() + tc->limit[slot]);  // keep runs in use
+  blocks.erase(blocks.begin(), blocks.begin() + tc->limit[slot]);
   unsigned pushed = 0;
-  while (!tc->overflowed[slot]) {
-    ASSERT_LT(pushed, blocks.size());
-    push_all(slot, {blocks[pushed++]});
-    ASSERT_TRUE(tc->overflowed[slot] || test::bin_length(tc, slot) == pushed);
-  }
-  EXPECT_GE(pushed, limit);
-  EXPECT_LE(pushed, limit + limit / 8 + 3);
-  EXPECT_EQ(test::bin_length(tc, slot), limit / 2);
-  EXPECT_EQ(tc->head[slot], blocks[pushed - 1]) << "what was freed last stays, it is in the processor's cache";
-  for (unsigned i = 0; i < pushed - limit / 2; i++)
-    EXPECT_TRUE(run_of(blocks[i])->list == hz3::Run::kNoList ||
-                test::contains(test::blocks_in(run_of(blocks[i])->free), blocks[i]));
-  central.check();
+  const auto fill_a_list = [&] {
+    Blocks list;
+    do list.push_back(blocks[pushed++]), push_all(slot, {list.back()});
+    while (tc->head[slot] != nullptr);
+    EXPECT_GE(list.size(), half);
+    EXPECT_LE(list.size(), half + half / 8 + 3);
+    EXPECT_EQ(test::as_set(test::blocks_in(tc->second[slot])), test::as_set(list));
+    EXPECT_EQ(tc->second[slot], list.back()) << "most recently freed first";
+    EXPECT_GE(tc->second_most[slot], list.size());
+    return list;
+  };
+  const Blocks first = fill_a_list();
+  EXPECT_FALSE(tc->overflowed[slot]);
+  fill_a_list();
+  EXPECT_TRUE(tc->overflowed[slot]);
+  for (void* b : first)
+    EXPECT_TRUE(tag_of(b) == 0 || test::contains(test::blocks_in(run_of(b)->free), b)) << "it went home";
+  Central::of(tc->shard).check();
+  EXPECT_TRUE(use_second(tc, slot));
+  EXPECT_EQ(tc->second[slot], nullptr);
+  EXPECT_EQ(most_in_bin(tc, slot), static_cast<int32_t>(test::list_length(tc->head[slot])) * kRoomUnit) << "counted exactly";
+  empty_bin(tc, slot);
+  EXPECT_FALSE(use_second(tc, slot));
   test::give_back({blocks.begin() + pushed, blocks.end()});
   test::give_back(kept_out);
+}
+
+// A list that was taken back when it was full and has reached the limit: were it kept once more, it would grow for ever.
+TEST_F(BinsTest, AListAsLongAsTheLimitGoesHomeWhole) {
+  const Slot slot = slot_of(1024);
+  push_all(slot, test::blocks_of(tc->shard, slot, 3));
+  tc->at_most[slot] = tc->limit[slot];
+  bin_event_slow(nullptr, slot, tc);
+  EXPECT_EQ(test::bin_length(tc, slot), 3u) << "the room had leaked away: it is as short as it looks";
+  push_all(slot, test::blocks_of(tc->shard, slot, 5));
+  EXPECT_EQ(test::list_length(tc->second[slot]), 8u) << "half of the limit";
+  EXPECT_FALSE(tc->overflowed[slot]);
+  // It is taken back whenever it is full.
+  unsigned pushed = 8;
+  for (; !tc->overflowed[slot]; pushed++) {
+    ASSERT_LE(pushed, tc->limit[slot] * 2u);
+    if (tc->head[slot] == nullptr) use_second(tc, slot);
+    push_all(slot, test::blocks_of(tc->shard, slot, 1));
+  }
+  EXPECT_GE(pushed, tc->limit[slot]);
+  EXPECT_EQ(test::bin_length(tc, slot), 0u);
 }
 
 TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
@@ -176,11 +206,11 @@ TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
   may_keep(tc, idle);
   tc->overflowed[idle] = true;
   const unsigned used_limit = tc->limit[used];
-  trim_idle_bins(tc);
+  test::look_at_bins(tc);
   EXPECT_EQ(test::bin_length(tc, idle), 3u) << "was in use since the last time";
   push(tc, used, pop(tc, used));
   push_all(fresh, test::blocks_of(tc->shard, fresh, 2));
-  trim_idle_bins(tc);
+  test::look_at_bins(tc);
   EXPECT_EQ(tc->head[idle], nullptr);
   EXPECT_EQ(tc->limit[idle], class_info(idle).limit_first);
   EXPECT_FALSE(tc->overflowed[idle]);
@@ -189,8 +219,8 @@ TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
   EXPECT_EQ(tc->limit[used], used_limit);
   EXPECT_EQ(test::bin_length(tc, fresh), 2u);
   EXPECT_EQ(tc->granted, granted_by_limits(tc));
-  trim_idle_bins(tc);
-  trim_idle_bins(tc);
+  test::look_at_bins(tc);
+  test::look_at_bins(tc);
   EXPECT_EQ(test::blocks_in_bins(tc), 0u);
   EXPECT_EQ(tc->granted, 0u);
 }
@@ -244,22 +274,39 @@ TEST_F(BinsTest, GrantsKeepTheBoundAndTheHalfForRemoteBlocks) {
   ASSERT_NE(class_bytes(shares) % kCacheLine, 0u);
   may_keep(tc, keeps);
   may_keep(tc, shares);
-  for (unsigned length = 0; length <= tc->limit[keeps]; length++)
-    for (bool busy : {false, true}) {
-      grant_room(tc, keeps, length, busy);
-      EXPECT_EQ(most_in_bin(tc, keeps), static_cast<int32_t>(length) * kRoomUnit);
-      EXPECT_GE(tc->room[keeps], 2 * kRoomUnit) << "not back at once";
-      if (busy)
-        EXPECT_GE(tc->at_most[keeps], tc->limit[keeps]) << "as many as the bin may hold";
-      else
-        EXPECT_LE(tc->room[keeps], 8 * kRoomUnit) << "back soon";
-      // The bin keeps a remote block as long as it would be at most half full with it.
-      const bool keep = tc->room[keeps] > tc->keep_above[keeps];
-      EXPECT_EQ(keep, length < tc->limit[keeps] / 2u) << length;
-      grant_room(tc, shares, length, busy);
-      EXPECT_EQ(tc->keep_above[shares], kKeepNone);
-    }
+  const unsigned half = tc->limit[keeps] / 2u;
+  for (unsigned length = 0; length <= tc->limit[keeps]; length++) {
+    grant_room(tc, keeps, length);
+    EXPECT_EQ(most_in_bin(tc, keeps), static_cast<int32_t>(length) * kRoomUnit);
+    EXPECT_GE(tc->room[keeps], 2 * kRoomUnit) << "not back at once";
+    EXPECT_LE(tc->room[keeps], 64 * kRoomUnit) << "a thread that frees little sees time pass";
+    EXPECT_LE(tc->at_most[keeps], length < half ? half + half / 8 + 2 : length + half / 8 + 2);
+    // The bin keeps a remote block as long as its list would be at most half full with it, and is the only one.
+    const bool keep = tc->room[keeps] > tc->keep_above[keeps];
+    EXPECT_EQ(keep, length < half) << length;
+    void* block = nullptr;
+    tc->second[keeps] = &block;
+    set_keep(tc, keeps);
+    EXPECT_EQ(tc->keep_above[keeps], kKeepNone);
+    tc->second[keeps] = nullptr;
+    grant_room(tc, shares, length);
+    EXPECT_EQ(tc->keep_above[shares], kKeepNone);
+  }
   reset_bins(tc);
+}
+
+// However many blocks there is room for: after so many frees the clock is looked at.
+TEST_F(BinsTest, EventsLookAtTheClockAfterSoManyFrees) {
+  const Slot slot = slot_of(64);
+  tc->now_ms = 0;
+  tc->frees_since_look = 0;
+  unsigned events = 0;
+  for (; tc->now_ms == 0; events++) {
+    ASSERT_LT(events, 10000u);
+    ASSERT_LT(tc->frees_since_look, 64u * kRoomUnit) << "an event that was due looked away";
+    bin_event_slow(nullptr, slot, tc);
+  }
+  EXPECT_EQ(tc->frees_since_look, 0u);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <set>
 
+#include "hz3/bins.hpp"
 #include "tests/unit/support.hpp"
 
 namespace hz3::test {
@@ -14,13 +15,18 @@ using Blocks = std::vector<void*>;
 inline Blocks blocks_of(unsigned shard, Slot slot, unsigned n) {
   Blocks blocks;
   while (blocks.size() < n) {
-    const Batch batch = Central::of(shard).take_or_make(slot, n - static_cast<unsigned>(blocks.size()));
+    const Batch batch = take_or_make(Central::of(shard), slot, n - static_cast<unsigned>(blocks.size()));
     EXPECT_NE(batch.head, nullptr);
     if (batch.head == nullptr) break;
     void* b = batch.head;
     for (unsigned i = 0; i < batch.count; i++) {  // the link of the last one may be of a fresh page
       void* next = i + 1 < batch.count ? link_of(b) : nullptr;
-      blocks.push_back(b);
+      if (blocks.size() < n) {
+        blocks.push_back(b);
+      } else {  // the list of a run may come as a whole
+        set_link(b, nullptr);
+        Central::of(shard).put(b);
+      }
       b = next;
     }
   }
@@ -65,6 +71,16 @@ inline size_t blocks_in_bins(const ThreadCache* tc) {
   size_t n = 0;
   for (Slot slot = 1; slot < kSlots; slot++) n += bin_length(tc, slot);
   return n;
+}
+
+// Looks at every bin once, as the events of a decay time do.
+inline void look_at_bins(ThreadCache* tc) {
+  for (unsigned seen = 0; seen < kSlots - 1;) {
+    const Slot before = tc->next_trim;
+    tc->trimmed_ms = tc->now_ms - kPurgeDecayMs / 16 - 1;  // one step is due
+    trim_idle_bins(tc);
+    seen += tc->next_trim > before ? tc->next_trim - before : tc->next_trim + (kSlots - 1) - before;
+  }
 }
 
 // Sets the next tick so far ahead that none comes by itself while a test runs: a tick empties inboxes and gives spare runs

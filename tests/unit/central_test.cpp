@@ -22,7 +22,7 @@ class CentralTest : public testing::Test {
 std::vector<void*> take(Central& central, Slot slot, unsigned n) {
   std::vector<void*> blocks;
   while (blocks.size() < n) {
-    const Batch batch = central.take_or_make(slot, n - static_cast<unsigned>(blocks.size()));
+    const Batch batch = test::take_or_make(central, slot, n - static_cast<unsigned>(blocks.size()));
     if (batch.head == nullptr) break;
     EXPECT_EQ(test::list_length(batch.count == 1 && batch.zero ? nullptr : batch.head),
               batch.count == 1 && batch.zero ? 0 : batch.count);
@@ -65,12 +65,12 @@ TEST_F(CentralTest, BlocksOfEveryClassAreDistinctAlignedAndTagged) {
 
 TEST_F(CentralTest, AFreshRunIsCarvedABatchAtATime) {
   const Slot slot = slot_of(64);
-  const Batch first = central.take_or_make(slot, 10000);
+  const Batch first = test::take_or_make(central, slot, 10000);
   EXPECT_EQ(first.count, class_info(slot).carve);
   const hz3::Run* run = run_of(first.head);
   EXPECT_EQ(run->carved, first.count);
   EXPECT_EQ(run->capacity, class_info(slot).run.blocks);
-  const Batch second = central.take_or_make(slot, 1);
+  const Batch second = test::take_or_make(central, slot, 1);
   EXPECT_EQ(second.count, 1u);
   EXPECT_EQ(run->carved, first.count + 1u);
   central.put(first.head);
@@ -80,17 +80,17 @@ TEST_F(CentralTest, AFreshRunIsCarvedABatchAtATime) {
 
 TEST_F(CentralTest, ASingleBlockOfAFreshRunIsKnownToBeZero) {
   const Slot slot = slot_of(8192);
-  const Batch fresh = central.take_or_make(slot, 1);
+  const Batch fresh = test::take_or_make(central, slot, 1);
   ASSERT_EQ(fresh.count, 1u);
   EXPECT_EQ(fresh.zero, run_of(fresh.head)->zero);
   if (fresh.zero) {
     EXPECT_TRUE(test::all_bytes(fresh.head, class_bytes(slot), 0));
   }
-  const Batch next = central.take_or_make(slot, 1);  // keeps the run in use
+  const Batch next = test::take_or_make(central, slot, 1);  // keeps the run in use
   memset(fresh.head, 1, class_bytes(slot));
   set_link(fresh.head, nullptr);
   central.put(fresh.head);
-  const Batch again = central.take_or_make(slot, 1);
+  const Batch again = test::take_or_make(central, slot, 1);
   EXPECT_EQ(again.head, fresh.head);
   EXPECT_FALSE(again.zero);
   set_link(again.head, nullptr);
@@ -115,7 +115,7 @@ TEST_F(CentralTest, TheFullestRunGivesFirst) {
   put(central, {of_dense[0]});
   put(central, {of_sparse.begin(), of_sparse.end() - 1});
   central.check();
-  const Batch one = central.take_or_make(slot, 1);
+  const Batch one = test::take_or_make(central, slot, 1);
   EXPECT_EQ(run_of(one.head), dense) << "so that the sparse one becomes free";
   const Central::Totals totals = central.totals();
   EXPECT_EQ(totals.runs, 1u);
@@ -146,7 +146,7 @@ TEST_F(CentralTest, OneSmallRunIsSpareForATickAndNoLonger) {
     if (tag_of(b) != 0) tagged++, runs.insert(run_of(b));
   EXPECT_EQ(tagged, class_info(slot).run.blocks);
   EXPECT_EQ(runs.size(), 1u);
-  const Batch batch = central.take_or_make(slot, 1);
+  const Batch batch = test::take_or_make(central, slot, 1);
   EXPECT_EQ(run_of(batch.head), *runs.begin()) << "the bin gets its spare back";
   set_link(batch.head, nullptr);
   central.put(batch.head);
@@ -154,10 +154,54 @@ TEST_F(CentralTest, OneSmallRunIsSpareForATickAndNoLonger) {
   EXPECT_NE(tag_of(batch.head), 0u);
   central.release_spares();
   EXPECT_EQ(tag_of(batch.head), 0u);
-  const Batch fresh = central.take_or_make(slot, 1);
+  const Batch fresh = test::take_or_make(central, slot, 1);
   central.put((set_link(fresh.head, nullptr), fresh.head));
   central.release_all_spares();
   EXPECT_EQ(tag_of(fresh.head), 0u);
+}
+
+TEST_F(CentralTest, TakesBackItsOwnBlocksOfAnyClassAndReturnsTheOthers) {
+  if constexpr (kShards < 2) GTEST_SKIP();
+  const Slot slots[] = {slot_of(16), slot_of(64), slot_of(3000), slot_of(8192)};
+  Central& other = Central::of(1);
+  std::vector<void*> own, foreign, mixed;
+  for (Slot slot : slots) {
+    for (void* b : take(central, slot, 3)) own.push_back(b);
+    for (void* b : take(other, slot, 3)) foreign.push_back(b);
+  }
+  unsigned at = 0;
+  for (size_t i = 0; i < own.size(); i++) {
+    mixed.insert(mixed.end(), {own[i], foreign[i]});
+    if (i % 3 == 2) std::swap(mixed[at], mixed.back()), at += 2;  // longer and shorter stretches of one owner
+  }
+  void* list = nullptr;
+  for (void* b : mixed) set_link(b, list), list = b;
+  std::set<void*> returned;
+  for (void* b = central.put(list); b != nullptr; b = link_of(b)) EXPECT_TRUE(returned.insert(b).second);
+  EXPECT_EQ(returned, std::set<void*>(foreign.begin(), foreign.end()));
+  central.check();
+  put(other, foreign);
+  EXPECT_EQ(central.totals().runs, 0u);
+  EXPECT_EQ(other.totals().runs, 0u);
+}
+
+// One that has no cache gets one, and a run's list stays with the run.
+TEST_F(CentralTest, WhoWantsOneBlockGetsOne) {
+  const Slot slot = slot_of(64);
+  const std::vector<void*> blocks = take(central, slot, 20);
+  put(central, {blocks.begin() + 1, blocks.end()});
+  for (int i = 0; i < 3; i++) {
+    const Batch batch = central.take(slot, 1);
+    ASSERT_EQ(batch.count, 1u);
+    set_link(batch.head, nullptr);
+    central.put(batch.head);
+  }
+  const Batch all = central.take(slot, 2);
+  EXPECT_EQ(all.count, 19u) << "a short list is handed over whole";
+  EXPECT_EQ(test::list_length(all.head), 19u);
+  EXPECT_EQ(central.returned(slot), 0u);
+  central.put(all.head);
+  put(central, {blocks[0]});
 }
 
 TEST_F(CentralTest, WithoutMemoryThereIsNoBlockAndLaterThereIs) {
@@ -167,7 +211,7 @@ TEST_F(CentralTest, WithoutMemoryThereIsNoBlockAndLaterThereIs) {
   kernel.refuse(Call::Commit);
   kernel.refuse(Call::Reserve);
   for (;;) {
-    const Batch batch = central.take_or_make(slot, 4);
+    const Batch batch = test::take_or_make(central, slot, 4);
     if (batch.head == nullptr) {
       EXPECT_EQ(batch.count, 0u);
       break;
@@ -177,7 +221,7 @@ TEST_F(CentralTest, WithoutMemoryThereIsNoBlockAndLaterThereIs) {
     ASSERT_LT(blocks.size(), 10000u);
   }
   kernel.allow();
-  const Batch batch = central.take_or_make(slot, 1);
+  const Batch batch = test::take_or_make(central, slot, 1);
   ASSERT_NE(batch.head, nullptr);
   blocks.push_back(batch.head);
   put(central, blocks);

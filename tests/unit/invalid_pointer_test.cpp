@@ -21,6 +21,11 @@ std::string line(const char* call, const void* p, const char* fault) {
   return std::string("^hz3: ") + call + "\\(" + pointer + "\\): " + fault + "\n$";
 }
 
+// The same of a block in a bin, which the checks of a debug build look at before central does.
+std::string line_when_flushed(const void* p, const char* fault) {
+  return kDebugChecks ? "^hz3: invariant I1 broken: a bin holds what is no block\n$" : line("free", p, fault);
+}
+
 #define EXPECT_DIES(statement, expected) EXPECT_EXIT(statement, testing::KilledBySignal(SIGABRT), expected)
 
 class InvalidPointer : public testing::Test {
@@ -44,7 +49,7 @@ TEST_F(InvalidPointer, InteriorOfASmallBlockIsNoticedByCentral) {
           free_hot(inside);
           api::trim();
         },
-        line("free", inside, kNotStart));
+        line_when_flushed(inside, kNotStart));
     free_hot(p);
   }
 }
@@ -60,7 +65,7 @@ TEST_F(InvalidPointer, BlockOfARunThatWasNeverHandedOut) {
         free_hot(next);
         flush_cache(tc);
       },
-      line("free", next, "never allocated"));
+      line_when_flushed(next, "never allocated"));
   test::give_back({p});
 }
 
@@ -148,14 +153,14 @@ TEST_F(InvalidPointer, FreePagesOfASegment) {
 TEST_F(InvalidPointer, InteriorFreedByAThreadOfAnotherShard) {
   if constexpr (kShards < 2) GTEST_SKIP();
   const unsigned other = (tc->shard + 1) % kShards;
-  char* p = static_cast<char*>(test::blocks_of(other, slot_of(1024), 1).front());
+  char* p = static_cast<char*>(test::blocks_of(other, slot_of(48), 1).front());
   EXPECT_DIES(
       {
-        free_hot(p + 512);
+        free_hot(p + 16);
         flush_cache(tc);
         remote::drain_to_central(other);
       },
-      line("free", p + 512, kNotStart));
+      line("free", p + 16, kNotStart));
   test::give_back({p});
 }
 
@@ -166,14 +171,6 @@ class Checkers : public InvalidPointer {
     InvalidPointer::SetUp();
   }
 };
-
-TEST_F(Checkers, ABlockThatComesToAShardOfOthers) {
-  if constexpr (kShards < 2) GTEST_SKIP();
-  const Blocks blocks = test::blocks_of(0, slot_of(64), 1);
-  set_link(blocks[0], nullptr);
-  EXPECT_DIES(Central::of(1).put(blocks[0]), "^hz3: invariant I1 broken: a block came back to a shard that does not own it\n$");
-  test::give_back(blocks);
-}
 
 TEST_F(Checkers, ABlockThatComesThroughADoorNotItsOwn) {
   if constexpr (kShards < 2) GTEST_SKIP();
@@ -224,7 +221,7 @@ TEST_F(CentralCheck, FindsRunsOnWrongListsAndWithWrongTags) {
       "^hz3: invariant I(1|5) broken: a run('s free list holds a block that is not of it| whose blocks are all free did not "
       "return to its segment)\n$");
   EXPECT_DIES((run->segment->arena->label(run->start, 1, make_tag(3, 0), run), Central::of(0).check()),
-              "^hz3: invariant I1 broken: a run's tag is not its owner's\n$");
+              "^hz3: invariant I13 broken: a run's tag is not its owner's\n$");
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ class Purge : public testing::Test {
  protected:
   void SetUp() override {
     if constexpr (kPurgeDecayMs < 100 || kPurgeReservePages < 64) GTEST_SKIP() << "purged at once in this configuration";
+    PageHeap::set_now(os::now_ms());
     anchor_ = take(1);
   }
   void TearDown() override {
@@ -40,7 +41,7 @@ TEST_F(Purge, PagesAgeAndThenGo) {
   const uint64_t now = os::now_ms();
   PageHeap::purge_all(now + kPurgeDecayMs / 4, false);
   EXPECT_EQ(PageHeap::dirty_pages(), kFew) << "too early to look";
-  PageHeap::purge_all(now + kPurgeDecayMs, false);
+  PageHeap::purge_all(now + kPurgeDecayMs * 3 / 4, false);
   EXPECT_EQ(PageHeap::dirty_pages(), kFew) << "marked as aging";
   EXPECT_TRUE(test::all_bytes(start, kPageSize, 1));
   PageHeap::purge_all(now + 3 * kPurgeDecayMs, false);
@@ -53,14 +54,23 @@ TEST_F(Purge, PagesAgeAndThenGo) {
   }
 }
 
+// Where nothing was freed for the decay time no page is younger than it.
+TEST_F(Purge, AQuietSegmentIsPurgedOnTheFirstVisit) {
+  hz3::Run* run = written(kFew);
+  PageHeap::free(run, kFew);
+  PageHeap::purge_all(os::now_ms() + kPurgeDecayMs * 5 / 4, false);
+  EXPECT_EQ(PageHeap::dirty_pages(), 0u);
+}
+
 TEST_F(Purge, PagesFreedMeanwhileStay) {
   hz3::Run* early = written(kFew);
   hz3::Run* late = written(kFew);
   PageHeap::free(early, kFew);
   const uint64_t now = os::now_ms();
-  PageHeap::purge_all(now + kPurgeDecayMs, false);
+  PageHeap::purge_all(now + kPurgeDecayMs * 3 / 4, false);
+  PageHeap::set_now(now + kPurgeDecayMs * 3 / 4);
   PageHeap::free(late, kFew);
-  PageHeap::purge_all(now + 3 * kPurgeDecayMs, false);
+  PageHeap::purge_all(now + kPurgeDecayMs * 3 / 2, false);
   EXPECT_EQ(PageHeap::dirty_pages(), kFew) << "those freed later have only begun to age";
   PageHeap::purge_all(now + 5 * kPurgeDecayMs, false);
   EXPECT_EQ(PageHeap::dirty_pages(), 0u);

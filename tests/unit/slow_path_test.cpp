@@ -21,7 +21,7 @@ class SlowPath : public testing::Test {
     test::no_ticks();
     tc = test::my_cache();
     flush_cache(tc);
-    tc->last_trim_ms = os::now_ms();
+    tc->trimmed_ms = os::now_ms();
     for (unsigned i = 0; i < kShards; i++) Central::of(i).release_all_spares();
   }
   void TearDown() override { EXPECT_NOTHING_LOST(); }

@@ -96,16 +96,21 @@ inline ThreadCache* my_cache() {
   return tls_cache;
 }
 
-inline unsigned bin_length(const ThreadCache* tc, Slot slot) {
-  unsigned n = 0;
-  for (void* b = tc->head[slot]; b != nullptr; b = link_of(b)) n++;
-  return n;
-}
-
 inline unsigned list_length(const void* list) {
   unsigned n = 0;
   for (; list != nullptr; list = link_of(list)) n++;
   return n;
+}
+
+// Blocks in both lists of a bin.
+inline unsigned bin_length(const ThreadCache* tc, Slot slot) {
+  return list_length(tc->head[slot]) + list_length(tc->second[slot]);
+}
+
+// Blocks as a refill takes them: from the runs that the shard has, else from a new one.
+inline Batch take_or_make(Central& central, Slot slot, unsigned want) {
+  const Batch batch = central.take(slot, want);
+  return batch.head != nullptr ? batch : central.make(slot, want);
 }
 
 // A time that is later than any that was asked for before, by far more than the decay time: for ticks without waiting.
