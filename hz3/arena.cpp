@@ -35,7 +35,7 @@ void Arena::label(const char* start, unsigned pages, Tag tag, const Run* run) {
   const uint32_t id = static_cast<uint32_t>(run - runs_);
   for (unsigned i = 0; i < pages; i++) {
     // relaxed, both: read by run(), tag() and load_tag_low(). Whoever frees a block of this run got it from the
-    // program, which ordered this before; a stray free nearby may read at the same time, and either value will do for it.
+    // program, which ordered this before; a stray free nearby may read at the same time, and either value will do.
     __atomic_store_n(&run_ids_[first + i], id, __ATOMIC_RELAXED);
     __atomic_store_n(&tags_[first + i], tag, __ATOMIC_RELAXED);
   }
