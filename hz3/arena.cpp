@@ -34,14 +34,16 @@ void Arena::label(const char* start, unsigned pages, Tag tag, const Run* run) {
   const size_t first = page_index(start);
   const uint32_t id = static_cast<uint32_t>(run - runs_);
   for (unsigned i = 0; i < pages; i++) {
+    // relaxed, both: read by run(), tag() and load_tag_low(). Whoever frees a block of this run got it from the
+    // program, which ordered this before; a stray free nearby may read at the same time, and either value will do.
     __atomic_store_n(&run_ids_[first + i], id, __ATOMIC_RELAXED);
-    // relaxed atomic: a stray free of an address nearby may read it at the same time
     __atomic_store_n(&tags_[first + i], tag, __ATOMIC_RELAXED);
   }
 }
 
 void Arena::unlabel(const char* start, unsigned pages) {
   const size_t first = page_index(start);
+  // relaxed: as in label(). No block of these pages is in use, so that only a wrong free can read them now.
   for (unsigned i = 0; i < pages; i++) __atomic_store_n(&tags_[first + i], Tag{0}, __ATOMIC_RELAXED);
 }
 
@@ -169,7 +171,7 @@ Segment* Arena::take_freed(uint32_t count, uint32_t alignment) {
 }
 
 void ArenaSet::publish_hot_pages() {
-  // release: base and tags first; see HotMap for the readers
+  // release: base and tags first; see HotMap for the readers. relaxed load: written under lock_, which is held
   __atomic_store_n(&hot_map.pages, arena_[0].committed_pages_.load(std::memory_order_relaxed), __ATOMIC_RELEASE);
 }
 
@@ -200,6 +202,7 @@ void Arena::unmap() {
   segments_max_ = segments_used_ = segments_usable_ = free_segments_ = runs_used_ = 0;
 }
 
+// relaxed loads of count_ here and below: under lock_, as its stores.
 bool ArenaSet::decommit_free() {
   LockGuard guard(lock_);
   bool any = false;
@@ -256,6 +259,7 @@ Segment* ArenaSet::allocate(uint32_t count, uint32_t alignment) {
       Segment* s = arena_[i].take_freed(count, alignment);
       if (s == nullptr) s = arena_[i].take_fresh(count, alignment);
       if (i == 0) {
+        // relaxed: ordered by the release of pages that follows; racy_read() of free_hot() and find() reads them
         __atomic_store_n(&hot_map.base, arena_[0].base_, __ATOMIC_RELAXED);
         __atomic_store_n(&hot_map.tags, arena_[0].tags_, __ATOMIC_RELAXED);
         publish_hot_pages();

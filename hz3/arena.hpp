@@ -24,7 +24,8 @@ namespace hz3 {
 // Written under ArenaSet's lock: base and tags once, before pages is first raised from 0; pages only grows. A thread that
 // frees a block of ours got it from the program, whose own synchronisation orders the block's allocation, and with it these
 // writes, before the free: so plain reads see them. For any other pointer an old value of `pages` only sends the free to the
-// slow path.
+// slow path. So the release of `pages` (publish_hot_pages) has no acquire of its own to pair with: it keeps base and
+// tags before it, and the program's synchronisation does the rest.
 struct alignas(kCacheLine) HotMap {
   uintptr_t base;
   size_t pages;  // tags below this page index can be read
@@ -66,7 +67,8 @@ class Arena {
   size_t page_index(const void* p) const { return (reinterpret_cast<uintptr_t>(p) - base_) >> kPageShift; }
   // relaxed: for a block of ours the program ordered label() before this; for any other address it does not matter
   Tag tag(const void* p) const { return __atomic_load_n(&tags_[page_index(p)], __ATOMIC_RELAXED); }
-  // The run that the page of `p` was last part of; meaningful only when the tag is not 0.
+  // The run that the page of `p` was last part of; meaningful only when the tag is not 0. relaxed: as tag(), pairs with
+  // the store in label() through the program
   Run* run(const void* p) const { return runs_ + __atomic_load_n(&run_ids_[page_index(p)], __ATOMIC_RELAXED); }
   char* segment_start(uint32_t index) const { return reinterpret_cast<char*>(base_) + (size_t{index} << kSegmentShift); }
   unsigned number() const { return number_; }
@@ -93,7 +95,7 @@ class Arena {
   void mark_taken(uint32_t i) { free_bits_[i / 64] &= ~(uint64_t{1} << (i % 64)); }
 
   uintptr_t base_ = 0;
-  std::atomic<size_t> committed_pages_{0};
+  std::atomic<size_t> committed_pages_{0};  // release in grow() and retire_empty(), acquire in contains()
   Tag* tags_ = nullptr;
   uint32_t* run_ids_ = nullptr;
   Segment* segments_ = nullptr;
@@ -148,6 +150,8 @@ class ArenaSet {
 
   Mutex lock_;
   Arena arena_[kArenasMax];
+  // Arenas that there may be: release in add_arena() pairs with the acquire in find_slow(), so that an arena is
+  // complete before it is found. Relaxed where lock_ is held, under which alone it is written.
   std::atomic<unsigned> count_{0};
 };
 HZ3_HIDDEN extern ArenaSet arenas;

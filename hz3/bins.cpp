@@ -15,7 +15,8 @@ constexpr unsigned kLookAfter = kMostRoom * kRoomUnit;  // frees, after which an
 
 unsigned half_of(unsigned limit) { return limit / 2 > 1 ? limit / 2 : 1; }
 
-// What the limits of all threads grew by together, in bytes. Relaxed: a budget, nothing is ordered by it.
+// What the limits of all threads grew by together, in bytes. Relaxed, no pairs: a budget, nothing is ordered by it;
+// what was added beyond it is taken off again.
 constinit std::atomic<size_t> all_granted{0};
 
 // Passes blocks of one class that leave a bin on to their owners: to central of the thread's own shard, else to the stash.

@@ -31,7 +31,8 @@ class Central {
   Batch take(Slot slot, unsigned want);
   // The same from a new run; at least one block. head == nullptr when there is no memory.
   Batch make(Slot slot, unsigned want);
-  // How many blocks of a class have come back and wait, a moment ago. Any thread, without the lock.
+  // How many blocks of a class have come back and wait, a moment ago. Any thread, without the lock: relaxed, as it only
+  // tells whether to ask; the blocks themselves come through take(), which locks.
   unsigned returned(Slot slot) const { return returned_[slot].load(std::memory_order_relaxed); }
   // Takes back those blocks of a list, of any classes, that this shard owns; returns the others, linked.
   void* put(void* list);
@@ -57,7 +58,8 @@ class Central {
   unsigned self() const;
   void check_run(const Run* run, Slot slot, unsigned list) const;
   void take_from_lists(Slot slot, unsigned want, Batch& batch);
-  // Counts that are written under the lock and that others read as a hint: relaxed.
+  // Counts that are written under the lock, so that load and store need not be one operation, and that others read as a
+  // hint without it: relaxed, nothing is ordered by them.
   static void count(std::atomic<uint32_t>& sum, int more) {
     sum.store(sum.load(std::memory_order_relaxed) + static_cast<unsigned>(more), std::memory_order_relaxed);
   }
@@ -79,6 +81,7 @@ class Central {
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
   // runs of a bin that lives around zero would cost more than the blocks.
   Run* spare_[kSlots] = {};
+  // Written by count() alone. Read without the lock by release_spares(), make() and returned(), in this order.
   std::atomic<uint32_t> spares_{0};
   std::atomic<uint32_t> runs_[kSlots] = {};      // with blocks in use
   std::atomic<uint32_t> returned_[kSlots] = {};  // sum of free_count of the runs on the lists

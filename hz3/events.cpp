@@ -10,7 +10,7 @@ namespace {
 constexpr unsigned kStashPatience = 8;  // slow calls after which even a small stash is flushed
 constexpr uint64_t kTickMs = kPurgeDecayMs / 4 > 10 ? kPurgeDecayMs / 4 : 10;
 
-std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick
+std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick; all that it does takes locks
 
 void flush_stash_when_due(ThreadCache* tc) {
   if (tc->stash.entries() == 0) return;

@@ -21,7 +21,8 @@ struct alignas(kCacheLine) SpanCache {
   CachedSpan entry[kCachedSpans] = {};
 };
 constinit SpanCache caches[kShards];
-constinit std::atomic<size_t> cached_bytes{0};  // relaxed: a bound that may be overshot by what is in flight
+// relaxed, no pairs: a bound that may be overshot by what is in flight; the spans are behind their cache's lock.
+constinit std::atomic<size_t> cached_bytes{0};
 
 size_t segments_for(size_t bytes) { return (bytes + kSegmentBytes - 1) >> kSegmentShift; }
 size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }

@@ -27,6 +27,7 @@ uint32_t make_thread_identity() {
 
 void Mutex::lock_slow(uint32_t me) {
   for (int i = 0; i < kSpins; i++) {
+    // relaxed, here and below: only whether to try; what the lock guards is ordered by the exchange that takes it
     uint32_t seen = state_.load(std::memory_order_relaxed);
     // acquire: pairs with the release in unlock()
     if (seen == 0 && state_.compare_exchange_weak(seen, me << 1, std::memory_order_acquire, std::memory_order_relaxed)) return;
@@ -39,6 +40,7 @@ void Mutex::lock_slow(uint32_t me) {
       if (state_.compare_exchange_weak(seen, me << 1 | kSleepers, std::memory_order_acquire, std::memory_order_relaxed)) return;
       continue;
     }
+    // relaxed: the mark is read by the exchange of the same word in unlock(), which cannot miss it
     if ((seen & kSleepers) == 0 &&
         !state_.compare_exchange_weak(seen, seen | kSleepers, std::memory_order_relaxed, std::memory_order_relaxed))
       continue;

@@ -95,7 +95,7 @@ Moved move(void* from, void* to, size_t bytes) {
 Calls calls = {reserve, commit, decommit, release, advise, move};
 
 size_t page_size() {
-  static size_t size = 0;  // a race stores the same value twice
+  static size_t size = 0;  // relaxed: a race stores the same value twice, and nothing else is read by it
   size_t s = __atomic_load_n(&size, __ATOMIC_RELAXED);
   if (s == 0) {
     s = getauxval(AT_PAGESZ);
@@ -112,7 +112,7 @@ uint64_t now_ms() {
 }
 
 size_t address_space_limit() {
-  static size_t limit = 0;  // a race stores the same value twice
+  static size_t limit = 0;  // relaxed: as in page_size(); a later setrlimit may make the two differ, either will do
   size_t bytes = __atomic_load_n(&limit, __ATOMIC_RELAXED);
   if (bytes == 0) {
     ErrnoGuard guard;

@@ -11,19 +11,25 @@ namespace {
 
 PageHeap& heap_for(unsigned shard) { return page_heaps[shard % kPageHeaps]; }
 
-// Pages that are free and not yet given back, over all heaps: what the reserve bounds. Relaxed: a threshold, not a count
-// that anything relies on.
+// The atomics here are relaxed, stores and loads: each moves a threshold and none says that anything else can be read,
+// so that no load pairs with a store.
+
+// Pages that are free and not yet given back, over all heaps: what the reserve bounds. Changed by count_dirty(), read
+// by dirty_pages().
 constinit std::atomic<size_t> all_dirty{0};
 
-// Pages in runs, and the most of them of late. Relaxed: heuristics.
+// Pages in runs, and the most of them of late. Changed by note_used(), free_range() and relax_reserve(); of a peak that
+// two threads raise at once the lower one may stay.
 constinit std::atomic<size_t> all_used{0};
 constinit std::atomic<size_t> peak_used{0};
 
-// Pages that were taken for runs in this window of kSwingMs and in the one before.
+// Pages that were taken for runs in this window of kSwingMs and in the one before. note_used() adds; most_dirty_pages()
+// reads and moves the window, and loses what is added meanwhile.
 constinit std::atomic<size_t> taken{0}, taken_before{0};
 constinit std::atomic<uint64_t> window_since_ms{0};
 
-// When a thread last looked at the clock. Relaxed: it may lag behind.
+// When a thread last looked at the clock: stored by set_now(), read by soil(). It may lag behind, and go back a little
+// when threads store in another order than they looked.
 constinit std::atomic<uint64_t> looked_ms{0};
 
 void note_used(size_t pages) {

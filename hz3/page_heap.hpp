@@ -99,10 +99,11 @@ class PageHeap {
   Segment* dirty_last_ = nullptr;
   Run* spare_[kArenasMax] = {};  // unused run descriptors, by arena
   size_t segments_ = 0;
-  // relaxed: hints for those who look for pages to share, and statistics
+  // relaxed: changed under lock_, read without it as hints for those who look for pages to share, and for statistics.
+  // No load pairs with a store: whoever acts on one takes lock_ and looks again.
   std::atomic<size_t> free_pages_{0};
   std::atomic<size_t> dirty_pages_{0};
-  std::atomic<size_t> dirty_segments_{0};  // on the list of segments for the purge to look at
+  std::atomic<size_t> dirty_segments_{0};  // on the list for the purge to look at; purge_all() locks when there are any
 };
 HZ3_HIDDEN extern PageHeap page_heaps[kPageHeaps];
 inline PageHeap& PageHeap::number(unsigned i) { return page_heaps[i]; }

@@ -91,6 +91,7 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
 }
 
 void PageHeap::purge_all(uint64_t now_ms, bool everything) {
+  // relaxed: a segment that is listed just now has its turn at the next tick
   for (unsigned i = 0; i < kPageHeaps; i++)
     if (number(i).dirty_segments_.load(std::memory_order_relaxed) != 0) number(i).purge(now_ms, everything);
 }

@@ -26,7 +26,8 @@ constexpr Tag make_tag(Slot slot, unsigned shard) { return slot | (shard + 1) <<
 constexpr uint32_t local_key(unsigned shard) { return (shard + 1) << 8; }
 constexpr uint32_t tag_low(Tag tag) { return tag & 0xffff; }
 
-// The low half of a tag in memory, in one load.
+// The low half of a tag in memory, in one load. relaxed: pairs with the stores of Arena::label() and unlabel() through
+// the program's own synchronisation, see above; atomic, so that the read of a stray pointer's tag does not tear.
 HZ3_ALWAYS_INLINE uint64_t load_tag_low(const Tag* tag) {
   using Half [[gnu::may_alias]] = uint16_t;
   static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);

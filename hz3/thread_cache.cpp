@@ -22,7 +22,7 @@ constexpr size_t kKeptInMemory = 64;       // structures without a thread
 constexpr unsigned kDestructorRounds = 3;  // of PTHREAD_DESTRUCTOR_ITERATIONS = 4: others' destructors go first
 
 pthread_key_t exit_key;
-uint32_t exit_key_state = 0;  // 0 none, 1 being made, 2 made; 3 the system has none left
+uint32_t exit_key_state = 0;  // atomic. 0 none, 1 being made, 2 made; 3 the system has none left
 
 void give_up(ThreadCache* tc, ThreadCache* instead) {
   flush_cache(tc);
@@ -41,9 +41,10 @@ void on_thread_exit(void* value) {
 }
 
 bool have_exit_key() {
-  // acquire: pairs with the release below
+  // acquire: pairs with the release below, so that who sees 2 sees the key
   uint32_t state = __atomic_load_n(&exit_key_state, __ATOMIC_ACQUIRE);
   if (state >= 2) return state == 2;
+  // relaxed: only decides who makes the key; that is published by the release below
   if (state == 0 && __atomic_compare_exchange_n(&exit_key_state, &state, 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     state = pthread_key_create(&exit_key, on_thread_exit) == 0 ? 2 : 3;
     // release: pairs with the acquire above
@@ -90,7 +91,7 @@ ThreadCache* ThreadRegistry::allocate() {
   chunk_ += sizeof(ThreadCache);
   tc->next = all_;
   all_ = tc;
-  __atomic_store_n(&count_, count_ + 1, __ATOMIC_RELAXED);
+  __atomic_store_n(&count_, count_ + 1, __ATOMIC_RELAXED);  // under the lock; atomic for caches()
   return tc;
 }
 static_assert(sizeof(ThreadCache) <= kChunkBytes);
@@ -102,7 +103,7 @@ ThreadCache* ThreadRegistry::attach() {
   unsigned shard = 0;
   for (unsigned i = 1; i < kShards; i++)
     if (live_[i] < live_[shard]) shard = i;
-  __atomic_store_n(&live_[shard], live_[shard] + 1, __ATOMIC_RELAXED);
+  __atomic_store_n(&live_[shard], live_[shard] + 1, __ATOMIC_RELAXED);  // under the lock; atomic for live_threads()
   tc->shard = shard;
   tc->key = local_key(shard);
   tc->in_use = true;
@@ -115,6 +116,7 @@ ThreadCache* ThreadRegistry::attach() {
 
 // A process that once had thousands of threads does not keep their structures in memory for ever.
 void ThreadRegistry::detach(ThreadCache* tc) {
+  // relaxed: the count of a moment ago is good enough, as it decides about the caller's own structure
   if (free_count_.load(std::memory_order_relaxed) >= kKeptInMemory) {
     const uintptr_t page = os::page_size();
     const uintptr_t first = round_up(reinterpret_cast<uintptr_t>(&tc->head), page);
@@ -135,7 +137,7 @@ void ThreadRegistry::put_free(ThreadCache* tc) {
 
 void ThreadRegistry::keep_only(ThreadCache* mine) {
   keep_grants_of(mine);
-  for (unsigned i = 0; i < kShards; i++) live_[i] = 0;
+  for (unsigned i = 0; i < kShards; i++) live_[i] = 0;  // plain: there is no other thread
   free_ = nullptr;
   free_count_.store(0, std::memory_order_relaxed);
   for (ThreadCache* tc = all_; tc != nullptr; tc = tc->next) {

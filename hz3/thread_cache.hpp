@@ -105,6 +105,7 @@ class ThreadRegistry {
   ThreadCache* attach();
   // Takes a flushed cache back.
   void detach(ThreadCache* tc);
+  // relaxed, as caches(): a hint by which nothing is read; what it leads to is behind the shard's lock
   unsigned live_threads(unsigned shard) const { return __atomic_load_n(&live_[shard], __ATOMIC_RELAXED); }
   size_t caches() const { return __atomic_load_n(&count_, __ATOMIC_RELAXED); }
   // In the child of fork(): only `mine` still has a thread.
@@ -120,9 +121,11 @@ class ThreadRegistry {
   ThreadCache* free_ = nullptr;
   char* chunk_ = nullptr;
   char* chunk_end_ = nullptr;
-  size_t count_ = 0;
-  std::atomic<size_t> free_count_{0};  // relaxed: written under the lock, read as a hint
-  unsigned live_[kShards] = {};
+  // Written under the lock (by the one thread there is in a child of fork()), read without it, relaxed on both sides:
+  // no load pairs with a store, as none of them says that anything else can be read.
+  size_t count_ = 0;                   // caches that were ever made: statistics
+  std::atomic<size_t> free_count_{0};  // those without a thread: whether to give memory back
+  unsigned live_[kShards] = {};        // threads by shard: whether to borrow of a class that shares cache lines
 };
 HZ3_HIDDEN extern ThreadRegistry thread_registry;
 

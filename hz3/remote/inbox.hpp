@@ -21,13 +21,13 @@ class alignas(kCacheLine) Inbox {
   void push(void* first, void* last, unsigned n) {
     if constexpr (kDebugChecks)
       if (reinterpret_cast<uintptr_t>(first) >> kCountShift != 0) invariant_failed("I27", "an address has no room for a count");
-    uint64_t old = word_.load(std::memory_order_relaxed);
+    uint64_t old = word_.load(std::memory_order_relaxed);  // relaxed: a guess that the exchange confirms or renews
     uint64_t fresh;
     do {
       set_link(last, block_of(old));
       const uint64_t count = (old >> kCountShift) + n;
       fresh = reinterpret_cast<uintptr_t>(first) | (count < kCountMax ? count : kCountMax) << kCountShift;
-      // release: pairs with the acquire in take_all()
+      // release: pairs with the acquire in take_all(). relaxed on failure: `old` is stored in a block, not followed
     } while (!word_.compare_exchange_weak(old, fresh, std::memory_order_release, std::memory_order_relaxed));
   }
 
@@ -38,10 +38,11 @@ class alignas(kCacheLine) Inbox {
     return block_of(word_.exchange(0, std::memory_order_acquire));
   }
 
+  // relaxed, as count(): a hint whether to come and take; the blocks are ordered by take_all()
   bool empty() const { return word_.load(std::memory_order_relaxed) == 0; }
   // How many blocks wait, at least: it counts no further than to 65535. A moment old when it is read.
   unsigned count() const { return static_cast<unsigned>(word_.load(std::memory_order_relaxed) >> kCountShift); }
-  // In the child of fork(): a list that another thread was pushing may be torn, so it is given up.
+  // In the child of fork(): a list that another thread was pushing may be torn, so it is given up. relaxed: one thread
   void abandon() { word_.store(0, std::memory_order_relaxed); }
 
  private:
