@@ -78,7 +78,7 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
     const uint64_t decay = dirty > reserve_pages() ? kSwingMs : kPurgeDecayMs;
     if (!all && now_ms - s->dirty_since_ms < decay / 2) return;
     // Where nothing was freed of late, there is no need to tell older pages from newer ones on a first visit.
-    purge_segment(s, all || now_ms - s->dirtied_ms >= decay);
+    purge_segment(s, all || now_ms >= s->dirtied_ms + decay);
     if (s->free_pages == kSegmentPages && s->dirty_pages == 0) {
       unlist(s);
       segments_--;

@@ -92,7 +92,8 @@ int main() {
   printf("\n%u classes, %u shards, %u page heaps; bytes:\n", kBins, kShards, kPageHeaps);
   const size_t rows = sizeof(ThreadCache::head) + sizeof(ThreadCache::room) + sizeof(ThreadCache::at_most) +
                       sizeof(ThreadCache::keep_above) + sizeof(ThreadCache::limit) + sizeof(ThreadCache::overflowed) +
-                      sizeof(ThreadCache::seen_room);
+                      sizeof(ThreadCache::seen_room) + sizeof(ThreadCache::second) + sizeof(ThreadCache::second_most) +
+                      sizeof(ThreadCache::keeps);
   printf("a thread   cache %zu: bins %zu, size map %zu, remote stash %zu\n", sizeof(ThreadCache), rows,
          sizeof(ThreadCache::slot_map), sizeof(ThreadCache::stash));
   size_t at_first = 0;

@@ -50,7 +50,7 @@ class SparseRing {
   };
   static constexpr unsigned kFlushAt = kFlushBatch < kRingSlots ? kFlushBatch : kRingSlots;
 
-  uint32_t head_;  // the oldest entry; both count up for ever and wrap
+  uint32_t head_;  // the oldest entry; both count up, and start at 0 again when the ring is empty
   uint32_t tail_;
   uint32_t bytes_;  // of the blocks in it
   bool busy_;

@@ -12,22 +12,11 @@ namespace {
 
 using remote::Inbox;
 using test::Blocks;
+using test::bound;
+using test::expect_bounded;
+using test::least_room;
+using test::list_bound;
 using test::Worker;
-
-// What a list that is nearly full is granted all the same, and the block that brings it to its event.
-unsigned least_room(const ThreadCache* tc, Slot slot) { return tc->limit[slot] / 16 + 3; }
-// What a new list holds at most.
-unsigned list_bound(const ThreadCache* tc, Slot slot) { return tc->limit[slot] / 2 + least_room(tc, slot); }
-// What a bin holds at most: a list that was taken back when it was full, filled up to the limit, and a new one.
-unsigned bound(const ThreadCache* tc, Slot slot) { return tc->limit[slot] + list_bound(tc, slot); }
-
-void expect_bounded(const ThreadCache* tc, Slot slot) {
-  ASSERT_GE(tc->room[slot], 0);
-  ASSERT_LE(static_cast<int32_t>(test::list_length(tc->head[slot])) * kRoomUnit, most_in_bin(tc, slot))
-      << "room tells a bound of the length";
-  ASSERT_LE(test::list_length(tc->second[slot]), tc->second_most[slot]);
-  ASSERT_LE(test::bin_length(tc, slot), bound(tc, slot));
-}
 
 // Each test has a thread of its own, and with it a cache as new.
 class BinBounds : public testing::Test {
@@ -80,7 +69,8 @@ TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
           void* b = *it;
           live.erase(it);
           free_hot(b);
-          ASSERT_TRUE(tc->head[slot] == b || (tc->head[slot] == nullptr && (tc->second[slot] == b || tc->second[slot] == nullptr)))
+          ASSERT_TRUE(tc->head[slot] == b ||
+                      (tc->head[slot] == nullptr && (tc->second[slot] == b || tc->second[slot] == nullptr)))
               << "it is the first of a list, unless all of them went home";
         }
         in_bin = test::bin_length(tc, slot);

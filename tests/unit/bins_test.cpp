@@ -164,8 +164,7 @@ TEST_F(BinsTest, AListThatIsFullStaysAsTheSecondAndTheOneBeforeGoesHome) {
   EXPECT_FALSE(tc->overflowed[slot]);
   fill_a_list();
   EXPECT_TRUE(tc->overflowed[slot]);
-  for (void* b : first)
-    EXPECT_TRUE(tag_of(b) == 0 || test::contains(test::blocks_in(run_of(b)->free), b)) << "it went home";
+  for (void* b : first) EXPECT_TRUE(tag_of(b) == 0 || test::contains(test::blocks_in(run_of(b)->free), b)) << "it went home";
   Central::of(tc->shard).check();
   EXPECT_TRUE(use_second(tc, slot));
   EXPECT_EQ(tc->second[slot], nullptr);

@@ -73,6 +73,21 @@ inline size_t blocks_in_bins(const ThreadCache* tc) {
   return n;
 }
 
+// What a list that is nearly full is granted all the same, and the block that brings it to its event.
+inline unsigned least_room(const ThreadCache* tc, Slot slot) { return tc->limit[slot] / 16 + 3; }
+// What a new list holds at most.
+inline unsigned list_bound(const ThreadCache* tc, Slot slot) { return tc->limit[slot] / 2 + least_room(tc, slot); }
+// What a bin holds at most: a list that was taken back when it was full, filled up to the limit, and a new one.
+inline unsigned bound(const ThreadCache* tc, Slot slot) { return tc->limit[slot] + list_bound(tc, slot); }
+
+inline void expect_bounded(const ThreadCache* tc, Slot slot) {
+  ASSERT_GE(tc->room[slot], 0);
+  ASSERT_LE(static_cast<int32_t>(list_length(tc->head[slot])) * kRoomUnit, most_in_bin(tc, slot))
+      << "room tells a bound of the length";
+  ASSERT_LE(list_length(tc->second[slot]), tc->second_most[slot]);
+  ASSERT_LE(bin_length(tc, slot), bound(tc, slot));
+}
+
 // Looks at every bin once, as the events of a decay time do.
 inline void look_at_bins(ThreadCache* tc) {
   for (unsigned seen = 0; seen < kSlots - 1;) {
