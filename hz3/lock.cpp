@@ -11,9 +11,7 @@ constinit std::atomic<uint32_t> identities{0};
 
 thread_local constinit uint32_t thread_identity = 0;
 
-#ifdef CONFIG_HZ3_DEBUG_CHECKS
 thread_local constinit LocksHeld locks_held;
-#endif
 
 void LocksHeld::note_locked() {
   if (count_++ != 0) invariant_failed("I22", "a thread takes a second lock");

@@ -58,6 +58,21 @@ class Sources(unittest.TestCase):
             if any(name.endswith(".cpp") for name in names):
                 self.assertLessEqual({"Makefile", "Kconfig", "config.hpp"}, set(names), folder)
 
+    def test_files_include_only_what_is_above_them(self):
+        text = read(os.path.join(ROOT, "docs/architecture.md"))
+        lines = re.findall(r"(?m)^\d+\. (.*)$", text[text.index("## The order of the files"):])
+        self.assertGreater(len(lines), 5)
+        rank = {name: number for number, line in enumerate(lines) for name in re.findall(r"`(\w+)`", line)}
+
+        def rank_of(name):
+            stem = os.path.splitext(os.path.basename(name))[0]
+            folder = os.path.basename(os.path.dirname(name))
+            return rank[folder if folder == "remote" and stem != "config" else stem]
+
+        for name in sources(".cpp", ".hpp"):
+            for included in re.findall(r'(?m)^#include "(hz3/.*)"', read(name)):
+                self.assertLessEqual(rank_of(included), rank_of(os.path.relpath(name, ROOT)), f"{name} includes {included}")
+
     def test_documentation_is_up_to_date(self):
         done = run("make", "docs-check")
         self.assertEqual(done.returncode, 0, done.stdout)
