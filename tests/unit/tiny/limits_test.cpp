@@ -33,7 +33,7 @@ TEST_F(Tiny, LimitsAreAtTheirEnds) {
     EXPECT_GE(c.limit_first, 4);
     EXPECT_GE(c.limit_most, c.limit_first);
     EXPECT_LE(c.limit_most, 16);
-    EXPECT_LE(c.refill, c.size <= 512 ? 8 : 4) << "or a page, as far as the limit allows";
+    EXPECT_LE(c.refill, 4u * c.size > kPageSize ? 4 : 8) << "or a page, as far as the limit allows";
     for (int i = 0; i < 5; i++) grow_limit(tc, slot);
     EXPECT_EQ(tc->limit[slot], c.limit_most);
   }
