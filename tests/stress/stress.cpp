@@ -27,8 +27,10 @@ struct Options {
   size_t seconds = 20;
   size_t threads = 8;
   size_t max_mib = 512;
-#if defined(__SANITIZE_THREAD__)
-  bool fork = false;  // ThreadSanitizer does not support threads in a child of a process of several threads
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+  // ThreadSanitizer does not support threads in a child of a process of several threads; AddressSanitizer's own allocator does
+  // not take its locks before a fork, so that the child may wait for them for ever.
+  bool fork = false;
 #else
   bool fork = true;
 #endif

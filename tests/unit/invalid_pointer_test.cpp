@@ -65,7 +65,7 @@ TEST_F(InvalidPointer, BlockOfARunThatWasNeverHandedOut) {
         free_hot(next);
         flush_cache(tc);
       },
-      line_when_flushed(next, "never allocated"));
+      line("free", next, "never allocated"));
   test::give_back({p});
 }
 
