@@ -78,7 +78,8 @@ void child() {
 }
 
 namespace {
-// Before the program's own constructors: handlers registered later run earlier in prepare, so theirs may still allocate.
+// Before all other constructors, those of the libraries that were loaded before this one included (it is linked with -z
+// initfirst): handlers registered later run earlier in prepare and later in parent and child, so all of them may allocate.
 [[gnu::constructor(101)]] void register_handlers() { pthread_atfork(prepare, parent, child); }
 }  // namespace
 

@@ -16,7 +16,7 @@ warn-flags := -Wall -Wextra -Wundef -Werror -Werror=date-time
 repro-flags := -ffile-prefix-map=$(abs_srctree)/= -ffile-prefix-map=$(abs_objtree)=.
 include-flags := -I$(obj)include/generated -I$(or $(src),.)
 link-flags := -shared -nodefaultlibs -fuse-ld=bfd -Wl,--no-undefined -Wl,--as-needed -Wl,--hash-style=gnu -Wl,--build-id=sha1 \
-	-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,-z,separate-code
+	-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,-z,initfirst -Wl,-z,separate-code
 link-libs := -lc -lgcc
 
 # -- on request --

@@ -143,6 +143,16 @@ TEST(Fork, beside_statistics_and_trim) {
   }));
 }
 
+TEST(Fork, handlers_of_any_library_may_allocate) {
+  const std::string plugin = beside_test("atfork_allocates_plugin.so");
+  for (bool in_front : {true, false}) {
+    const ChildResult result = run_program({beside_test("fork_many"), "--runs", "10", "--threads", "3"},
+                                           {.environment = {preload_with(plugin, in_front)}});
+    EXPECT_CLEAN(result);
+    EXPECT_NE(result.out.find("failures=0"), std::string::npos) << result.out;
+  }
+}
+
 TEST(Fork, chain_of_generations) {
   EXPECT_CLEAN(run_in_child([] {
     BusyThreads busy(4);
