@@ -3,6 +3,7 @@
 //
 // This object alone is compiled with exceptions, because a nothrow form has to swallow what a new handler throws. The C++
 // run time that the compiler then refers to is made weak by the directive below: where nobody can throw, it is never called.
+#include <dlfcn.h>
 #include <new>
 
 #include "hz3/api.hpp"
@@ -24,9 +25,23 @@ namespace {
 // 0 asks for no alignment.
 void* allocate(size_t bytes, size_t alignment) { return alignment == 0 ? malloc_hot(bytes) : api::memalign(alignment, bytes); }
 
+// A function of the C++ library: `linked`, or where it is now if that is nullptr. A C program may load C++ plugins, and the
+// library with them, for themselves alone. nullptr when no C++ library is in the process.
+template <typename Function>
+Function* find(Function* linked, const char* name) {
+  if (linked != nullptr) return linked;
+  void* library = dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+  return library != nullptr ? reinterpret_cast<Function*>(dlsym(library, name)) : nullptr;
+}
+
+std::new_handler new_handler() {
+  auto* get = find(hz3_get_new_handler, "_ZSt15get_new_handlerv");
+  return get != nullptr ? get() : nullptr;
+}
+
 // Calls the new handler until it has helped; nullptr when there is none. The handler may throw.
 HZ3_SLOW void* ask_handler(size_t bytes, size_t alignment) {
-  while (std::new_handler handler = hz3_get_new_handler != nullptr ? hz3_get_new_handler() : nullptr) {
+  while (std::new_handler handler = new_handler()) {
     handler();
     if (void* p = allocate(bytes, alignment)) return p;
   }
@@ -35,7 +50,7 @@ HZ3_SLOW void* ask_handler(size_t bytes, size_t alignment) {
 
 HZ3_SLOW void* new_slow(size_t bytes, size_t alignment) {
   if (void* p = ask_handler(bytes, alignment)) return p;
-  if (hz3_throw_bad_alloc != nullptr) hz3_throw_bad_alloc();
+  if (auto* bad_alloc = find(hz3_throw_bad_alloc, "_ZSt17__throw_bad_allocv")) bad_alloc();
   die("operator new", nullptr, "out of memory, and no C++ library to throw bad_alloc with");
 }
 

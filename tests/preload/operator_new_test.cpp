@@ -219,6 +219,10 @@ TEST(NewHandler, can_free_memory_so_that_new_succeeds) {
   EXPECT_CLEAN(run_program({beside_test("new_handler_frees")}, {.limits = {{RLIMIT_AS, 512 * kMiB}}}));
 }
 
+TEST(OperatorNew, throws_in_a_plugin_of_a_c_program) {
+  EXPECT_CLEAN(run_program({beside_test("cxx_plugin_of_c"), beside_test("throws_bad_alloc_plugin.so")}));
+}
+
 TEST(OperatorNew, throws_in_many_threads) {
   std::atomic<int> caught{0};
   run_threads(8, [&](size_t) {
