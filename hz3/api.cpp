@@ -75,14 +75,14 @@ void* realloc(void* p, size_t bytes) {
     return p;
   }
   void* q = malloc_hot(bytes);
-  if (q == nullptr) return nullptr;
+  if (q == nullptr) return bytes <= b.usable ? p : nullptr;  // a block never fails to shrink
   memcpy(q, p, bytes < b.usable ? bytes : b.usable);
   free_hot(p);
   return q;
 }
 
 void* memalign(size_t alignment, size_t bytes) {
-  if (alignment > (size_t{1} << 62)) return fail(EINVAL);
+  if (alignment > size_t{1} << 63) return fail(EINVAL);
   if (unlikely(!is_power_of_two(alignment))) {
     size_t power = kQuantum;
     while (power < alignment) power *= 2;

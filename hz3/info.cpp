@@ -46,21 +46,8 @@ int narrow(size_t v) { return v > INT_MAX ? INT_MAX : static_cast<int>(v); }
 }  // namespace
 
 int mallopt(int parameter, int value) {
-  switch (parameter) {
-    case M_MMAP_THRESHOLD:
-    case M_MMAP_MAX:
-    case M_TRIM_THRESHOLD:
-    case M_TOP_PAD:
-    case M_ARENA_TEST:
-    case M_ARENA_MAX:
-    case M_PERTURB:
-    case M_CHECK_ACTION:
-      return value >= 0 || parameter == M_PERTURB;
-    case M_MXFAST:
-      return value >= 0 && static_cast<size_t>(value) <= 80 * sizeof(size_t) / 4;
-    default:
-      return 0;
-  }
+  // As glibc does: all else is accepted, also what it does not know.
+  return parameter != M_MXFAST || (value >= 0 && static_cast<size_t>(value) <= 80 * sizeof(size_t) / 4);
 }
 
 struct mallinfo2 mallinfo2() {
@@ -102,10 +89,7 @@ void stats(int fd) {
 }
 
 int xml(int options, FILE* stream) {
-  if (options != 0) {
-    errno = EINVAL;
-    return EINVAL;  // as the C library does, whatever its manual says
-  }
+  if (options != 0) return EINVAL;  // and no errno, as the C library does, whatever its manual says
   const Heap h = measure();
   fprintf(stream,
           "<malloc version=\"1\" allocator=\"hz3\">\n"

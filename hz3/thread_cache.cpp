@@ -17,8 +17,9 @@ constinit ThreadRegistry thread_registry{};
 
 namespace {
 
-constexpr size_t kChunkBytes = 256 << 10;  // caches are cut from chunks of this size
-constexpr size_t kKeptInMemory = 64;       // structures without a thread
+// Caches are cut from chunks of this size.
+constexpr size_t kChunkBytes = round_up(sizeof(ThreadCache), 256 << 10);
+constexpr size_t kKeptInMemory = 64;  // structures without a thread
 // Of PTHREAD_DESTRUCTOR_ITERATIONS = 4: others' destructors go first. For ThreadSanitizer the thread ends in the fourth.
 #if defined(__SANITIZE_THREAD__)
 constexpr unsigned kDestructorRounds = 2;
@@ -99,7 +100,6 @@ ThreadCache* ThreadRegistry::allocate() {
   __atomic_store_n(&count_, count_ + 1, __ATOMIC_RELAXED);  // under the lock; atomic for caches()
   return tc;
 }
-static_assert(sizeof(ThreadCache) <= kChunkBytes);
 
 ThreadCache* ThreadRegistry::attach() {
   LockGuard guard(lock_);

@@ -48,9 +48,11 @@ def read(filename):
 
 
 def make_toy(target):
-    """The toy's hz3/ uses HZ3_REFILL_BATCH everywhere and HZ3_REMOTE_RING_SLOTS in hz3/remote/ alone."""
+    """The toy's hz3/ uses HZ3_REFILL_BATCH everywhere, HZ3_REMOTE_RING_SLOTS in hz3/remote/ alone, and HZ3_PURGE_DECAY_MS in
+    hz3/purge.cpp alone, through a constant that is made of another."""
     copy_build(target)
-    write(target + "/hz3/config.hpp", '#pragma once\n#include "autoconf.h"\ninline constexpr int toy_batch = CONFIG_HZ3_REFILL_BATCH;\n')
+    write(target + "/hz3/config.hpp", '#pragma once\n#include "autoconf.h"\ninline constexpr int toy_batch = CONFIG_HZ3_REFILL_BATCH;\n'
+          'inline constexpr int toy_decay = CONFIG_HZ3_PURGE_DECAY_MS;\ninline constexpr int toy_late = toy_decay * 2;\n')
     write(
         target + "/hz3/remote/config.hpp",
         '#pragma once\n#include "hz3/config.hpp"\ninline constexpr int toy_slots = CONFIG_HZ3_REMOTE_RING_SLOTS;\n',
@@ -61,10 +63,11 @@ def make_toy(target):
             continue
         for name in re.findall(r"(\w+)\.o\b", read(folder + "/Makefile")):
             header = "hz3/remote/config.hpp" if where == "hz3/remote" else "hz3/config.hpp"
+            more = " + toy_slots" if where == "hz3/remote" else " + toy_late" if name == "purge" else ""
             function = (where + "_" + name).replace("/", "_")
             write(
                 "{}/{}.cpp".format(folder, name),
-                '#include "{}"\nint toy_{}() {{ return toy_batch; }}\n'.format(header, function),
+                '#include "{}"\nint toy_{}() {{ return toy_batch{}; }}\n'.format(header, function, more),
             )
     write(
         target + "/tests/unit/toy_test.cpp",

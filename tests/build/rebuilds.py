@@ -42,6 +42,11 @@ class Rebuilds(BuildTest):
         self.assertEqual(self.compiled("-j4"), REMOTE + ["link"])
         self.assertEqual(self.compiled(), [])
 
+    def test_symbol_behind_constants_of_one_user(self):
+        self.set_symbol("HZ3_PURGE_DECAY_MS", 250)
+        self.assertEqual(self.compiled("-j4"), ["hz3/purge.cpp", "link"])
+        self.assertEqual(self.compiled(), [])
+
     def test_symbol_that_nobody_uses(self):
         self.set_symbol("HZ3_SHARDS", 16)
         self.assertEqual(self.compiled(), [])

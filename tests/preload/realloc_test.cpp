@@ -204,6 +204,49 @@ TEST(Realloc, shrinking_many_blocks_gives_memory_back) {
   }
 }
 
+TEST(Realloc, moved_large_blocks_keep_every_byte) {
+  // Neighbours grow in turn, so that none can in place; no size ends where a page does.
+  for (size_t first : {size_t{1500000}, 2 * kMiB - 8, 3 * kMiB + 4088}) {
+    std::vector<std::pair<char*, size_t>> blocks(12, {nullptr, 0});
+    for (int round = 0; round < 4; ++round) {
+      for (size_t i = 0; i < blocks.size(); ++i) {
+        auto& [block, size] = blocks[i];
+        const size_t wanted = size == 0 ? first : size / 4 * 7 / 8 * 8 + 120;
+        block = checked_realloc(block, size, wanted, i);
+        ASSERT_NE(block, nullptr);
+        size = wanted;
+        fill_pattern(block, size, i);
+      }
+    }
+    for (auto [block, size] : blocks) free(block);
+  }
+}
+
+TEST(Realloc, shrinking_never_fails) {
+  EXPECT_CLEAN(run_in_child([] {
+    constexpr size_t kSizes[] = {300, 3000, 20000, 40000, 5 * kMiB};
+    char* blocks[std::size(kSizes)];
+    for (size_t i = 0; i < std::size(kSizes); ++i) {
+      blocks[i] = static_cast<char*>(malloc(kSizes[i]));
+      CHILD_REQUIRE(blocks[i] != nullptr);
+      fill_pattern(blocks[i], kSizes[i] / 8 * 8, i);
+    }
+    const rlimit none{0, 0};
+    CHILD_REQUIRE(setrlimit(RLIMIT_AS, &none) == 0 && setrlimit(RLIMIT_DATA, &none) == 0);
+    // All that is left, of any size.
+    for (size_t size = kMiB; size >= 16; size /= 2) {
+      while (malloc(size) != nullptr) {
+      }
+    }
+    for (size_t i = 0; i < std::size(kSizes); ++i) {
+      char* block = static_cast<char*>(realloc(blocks[i], kSizes[i] / 3));
+      CHILD_REQUIRE(block != nullptr && find_mismatch(block, kSizes[i] / 3 / 8 * 8, i) == kNoMismatch);
+      CHILD_REQUIRE(realloc(block, 20) != nullptr);
+    }
+    return 0;
+  }));
+}
+
 TEST(Realloc, growing_step_by_step_does_not_copy_without_end) {
   // 512 MiB in steps of 64 KiB: copied at each step it would move 2 TiB and never end.
   size_t size = 0;

@@ -102,6 +102,7 @@ TEST(Mallopt, known_parameters_are_accepted_and_malloc_works) {
                                   {M_TOP_PAD, 65536},
                                   {M_MMAP_MAX, 65536},
                                   {M_ARENA_MAX, 4},
+                                  {M_TRIM_THRESHOLD, -1},  // never
                                   {M_MXFAST, 64}}) {
     EXPECT_EQ(mallopt(parameter, value), 1) << parameter;
     void* block = malloc(5000);

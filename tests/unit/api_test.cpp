@@ -71,9 +71,14 @@ TEST_F(Api, ErrorsOfAlignments) {
     EXPECT_EQ(api::aligned_alloc(alignment, 100), nullptr);
     EXPECT_EQ(errno, EINVAL);
   }
-  errno = 0;
-  EXPECT_EQ(api::memalign((size_t{1} << 62) + 1, 100), nullptr);
-  EXPECT_EQ(errno, EINVAL);
+  for (auto [alignment, error] : {std::pair{(size_t{1} << 63) + 1, EINVAL},
+                                  {SIZE_MAX, EINVAL},
+                                  {size_t{1} << 63, ENOMEM},  // as the C library
+                                  {(size_t{1} << 62) + 1, ENOMEM}}) {
+    errno = 0;
+    EXPECT_EQ(api::memalign(alignment, 100), nullptr);
+    EXPECT_EQ(errno, error) << alignment;
+  }
   for (size_t alignment : {size_t{0}, size_t{3}, size_t{17}, size_t{33}, size_t{5000}, size_t{100000}}) {
     void* p = api::memalign(alignment, 100);
     ASSERT_NE(p, nullptr);
