@@ -33,6 +33,23 @@ bool look_up(const char* call, void* p, Block& b) {
   return true;
 }
 
+// The size of a tier's block in the first arena, found as free finds its bin; 0 for all other pointers.
+HZ3_ALWAYS_INLINE size_t tier_bytes(const void* p) {
+  const size_t page = (reinterpret_cast<uintptr_t>(p) - racy_read(hot_map.base)) >> kPageShift;
+  if (unlikely(page >= racy_read(hot_map.pages))) return 0;
+  const Slot slot = tag_slot(static_cast<Tag>(load_tag_low(racy_read(hot_map.tags) + page)));
+  return likely(slot - 1 < kBins) ? class_bytes(slot) : 0;
+}
+
+// A block is not moved to make so much of it free.
+bool fits(size_t bytes, size_t usable) { return bytes <= usable && (bytes > usable / 2 || usable <= 4 * kQuantum); }
+
+HZ3_SLOW size_t usable_size_slow(void* p) {
+  if (p == nullptr) return 0;
+  Block b;
+  return look_up("malloc_usable_size", p, b) ? b.usable : 0;
+}
+
 unsigned my_shard() {
   const ThreadCache* tc = tls_cache;
   return is_static_cache(tc) ? 0 : tc->shard;
@@ -56,9 +73,7 @@ HZ3_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) {
   return likely(p != nullptr) ? p : aligned_slow(alignment, bytes);
 }
 
-}  // namespace
-
-void* realloc(void* p, size_t bytes) {
+[[gnu::noinline]] void* realloc_slow(void* p, size_t bytes) {
   if (p == nullptr) return malloc_hot(bytes);
   if (bytes == 0) {
     free_hot(p);
@@ -71,7 +86,7 @@ void* realloc(void* p, size_t bytes) {
     if (bytes > kMaxTierBytes && large::resize_in_place(p, bytes)) return p;
     if (bytes > b.usable)
       if (void* moved = large::move(my_shard(), p, bytes)) return moved;
-  } else if (bytes <= b.usable && (bytes > b.usable / 2 || b.usable <= 4 * kQuantum)) {
+  } else if (fits(bytes, b.usable)) {
     return p;
   }
   void* q = malloc_hot(bytes);
@@ -80,6 +95,10 @@ void* realloc(void* p, size_t bytes) {
   free_hot(p);
   return q;
 }
+
+}  // namespace
+
+void* realloc(void* p, size_t bytes) { return likely(bytes != 0 && fits(bytes, tier_bytes(p))) ? p : realloc_slow(p, bytes); }
 
 void* memalign(size_t alignment, size_t bytes) {
   if (alignment > size_t{1} << 63) return fail(EINVAL);
@@ -118,9 +137,8 @@ void* pvalloc(size_t bytes) {
 }
 
 size_t usable_size(void* p) {
-  if (p == nullptr) return 0;
-  Block b;
-  return look_up("malloc_usable_size", p, b) ? b.usable : 0;
+  const size_t bytes = tier_bytes(p);
+  return likely(bytes != 0) ? bytes : usable_size_slow(p);
 }
 
 int trim() {

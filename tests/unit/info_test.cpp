@@ -174,10 +174,8 @@ TEST_F(InfoForms, XmlHasTheSameNumbers) {
   EXPECT_EQ(number("type=\"pages\" size=\"") + number("type=\"blocks\" size=\"") + number("type=\"spans\" size=\""),
             m.fordblks);
   errno = 0;
-  errno = 0;
   EXPECT_EQ(info::xml(1, nullptr), EINVAL);
   EXPECT_EQ(errno, 0) << "as the C library";
-  EXPECT_EQ(errno, EINVAL);
 }
 
 TEST_F(InfoForms, StatsAreFiveLinesWithTheSameNumbers) {
