@@ -64,8 +64,8 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
       return batch.head;
     }
   }
+  if (use_second(tc, slot)) return pop(tc, slot);  // no event: its frees come to bin_event_slow, and are counted there
   slow_call_event(tc);
-  if (use_second(tc, slot)) return pop(tc, slot);
   if (tc->overflowed[slot]) {
     tc->overflowed[slot] = false;
     grow_limit(tc, slot);
