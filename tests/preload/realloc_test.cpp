@@ -233,8 +233,8 @@ TEST(Realloc, shrinking_never_fails) {
     }
     const rlimit none{0, 0};
     CHILD_REQUIRE(setrlimit(RLIMIT_AS, &none) == 0 && setrlimit(RLIMIT_DATA, &none) == 0);
-    // All that is left, of any size.
-    for (size_t size = kMiB; size >= 16; size /= 2) {
+    // All that is left, but for what only tiny blocks would fill.
+    for (size_t size = 16 * kMiB; size >= kKiB; size /= 2) {
       while (malloc(size) != nullptr) {
       }
     }
