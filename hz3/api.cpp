@@ -35,9 +35,9 @@ bool look_up(const char* call, void* p, Block& b) {
 
 // The size of a tier's block in the first arena, found as free finds its bin; 0 for all other pointers.
 HZ3_ALWAYS_INLINE size_t tier_bytes(const void* p) {
-  const size_t page = (reinterpret_cast<uintptr_t>(p) - racy_read(hot_map.base)) >> kPageShift;
-  if (unlikely(page >= racy_read(hot_map.pages))) return 0;
-  const Slot slot = tag_slot(static_cast<Tag>(load_tag_low(racy_read(hot_map.tags) + page)));
+  uint64_t low;
+  if (unlikely(!find_tag_low(p, low))) return 0;
+  const Slot slot = tag_slot(static_cast<Tag>(low));
   return likely(slot - 1 < kBins) ? class_bytes(slot) : 0;
 }
 

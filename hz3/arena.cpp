@@ -259,7 +259,7 @@ Segment* ArenaSet::allocate(uint32_t count, uint32_t alignment) {
       Segment* s = arena_[i].take_freed(count, alignment);
       if (s == nullptr) s = arena_[i].take_fresh(count, alignment);
       if (i == 0) {
-        // relaxed: ordered by the release of pages that follows; racy_read() of free_hot() and find() reads them
+        // relaxed: ordered by the release of pages that follows; racy_read() of find_tag_low() and find() reads them
         __atomic_store_n(&hot_map.base, arena_[0].base_, __ATOMIC_RELAXED);
         __atomic_store_n(&hot_map.tags, arena_[0].tags_, __ATOMIC_RELAXED);
         publish_hot_pages();

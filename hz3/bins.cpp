@@ -1,6 +1,7 @@
 // See hz3/bins.hpp.
 #include "hz3/bins.hpp"
 
+#include <climits>
 #include <initializer_list>
 #include <utility>
 
@@ -12,6 +13,13 @@ constexpr unsigned kLeastRoom = 2;  // blocks: a list that is nearly full would 
 constexpr unsigned kShort = 8;      // blocks: as far a list is followed to tell a full one from one whose room has leaked away
 
 constexpr unsigned kLookAfter = kMostRoom * kRoomUnit;  // frees, after which an event looks at the clock
+
+// How long a list is, counted up to `most`.
+unsigned length_of(const void* list, unsigned most) {
+  unsigned length = 0;
+  for (; list != nullptr && length < most; list = link_of(list)) length++;
+  return length;
+}
 
 unsigned half_of(unsigned limit) { return limit / 2 > 1 ? limit / 2 : 1; }
 
@@ -69,8 +77,7 @@ void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
     const bool may_exceed = most > tc->limit[slot];
     const unsigned full = half < kShort ? half : kShort;
     const unsigned enough = may_exceed ? tc->limit[slot] : full;
-    length = 0;
-    for (void* b = tc->head[slot]; b != nullptr && length < enough; b = link_of(b)) length++;
+    length = length_of(tc->head[slot], enough);
     if (may_exceed && length < enough) most = length;
     if (length >= (may_exceed ? half : full)) {
       void* list = tc->head[slot];
@@ -95,9 +102,7 @@ bool use_second(ThreadCache* tc, Slot slot) {
   tc->head[slot] = tc->second[slot];
   tc->second[slot] = nullptr;
   // This list is followed, so that its length is known again: its links are about to be read anyway, by the mallocs to come.
-  unsigned length = 0;
-  for (void* b = tc->head[slot]; b != nullptr; b = link_of(b)) length++;
-  grant_room(tc, slot, length);
+  grant_room(tc, slot, length_of(tc->head[slot], UINT_MAX));
   return true;
 }
 

@@ -93,11 +93,19 @@ HZ3_ALWAYS_INLINE void* aligned_hot(size_t alignment, size_t bytes) {
   return likely(block != nullptr) ? pop_hot(tc, slot, block) : nullptr;
 }
 
+// The low half of the tag of the page that `p` is in. False when that is no page of the first arena.
+HZ3_ALWAYS_INLINE bool find_tag_low(const void* p, uint64_t& low) {
+  const size_t page = (reinterpret_cast<uintptr_t>(p) - racy_read(hot_map.base)) >> kPageShift;
+  if (unlikely(page >= racy_read(hot_map.pages))) return false;
+  low = load_tag_low(racy_read(hot_map.tags) + page);
+  return true;
+}
+
 HZ3_ALWAYS_INLINE void free_hot(void* p) {
   ThreadCache* tc = tls_cache;
-  const size_t page = (reinterpret_cast<uintptr_t>(p) - racy_read(hot_map.base)) >> kPageShift;
-  if (unlikely(page >= racy_read(hot_map.pages))) return free_slow(p);
-  const uint64_t slot = load_tag_low(racy_read(hot_map.tags) + page) ^ tc->key;
+  uint64_t low;
+  if (unlikely(!find_tag_low(p, low))) return free_slow(p);
+  const uint64_t slot = low ^ tc->key;
   if (unlikely(slot >= kSlots)) return free_remote(p, slot, tc);
   set_link(p, tc->head[slot]);
   tc->head[slot] = p;
