@@ -82,11 +82,11 @@ HZ3_ALWAYS_INLINE void* allocate_aligned(size_t alignment, size_t bytes) {
   if (unlikely(bytes > PTRDIFF_MAX)) return fail(ENOMEM);
   Block b;
   if (unlikely(!look_up("realloc", p, b))) return fail(ENOMEM);  // another allocator's: its size is unknown
-  if (tag_slot(b.tag) == kLargeSlot) {
+  if (const Slot slot = tag_slot(b.tag); slot == kLargeSlot) {
     if (bytes > kMaxTierBytes && large::resize_in_place(p, bytes)) return p;
     if (bytes > b.usable)
       if (void* moved = large::move(my_shard(), p, bytes)) return moved;
-  } else if (fits(bytes, b.usable)) {
+  } else if (fits(bytes, b.usable) || (slot > kTierBins && large::resize_binned_in_place(p, bytes))) {
     return p;
   }
   void* q = malloc_hot(bytes);

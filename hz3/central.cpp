@@ -11,6 +11,9 @@ namespace {
 constexpr unsigned kFirstRuns = 4;         // so many are short
 constexpr size_t kWholeBytes = 4 << 10;    // a run that has no more than this to give is not left with a rest of it
 constexpr Slot kSparesUpTo = kFirstSub4k;  // a spare of a larger class holds more memory than it saves time
+
+// A run of one block is tagged on its first page alone: nothing else of it is handed to free.
+unsigned tagged_pages(const Run* run) { return run->capacity == 1 ? 1 : run->pages; }
 }  // namespace
 
 unsigned Central::self() const { return static_cast<unsigned>(this - centrals); }
@@ -117,7 +120,7 @@ Batch Central::make(Slot slot, unsigned want) {
   run->shard = static_cast<uint8_t>(self());
   run->free_count = run->carved = run->most_carved = 0;
   run->capacity = shape.blocks;
-  run->segment->arena->label(run->start, run->pages, make_tag(slot, self()), run);
+  run->segment->arena->label(run->start, tagged_pages(run), make_tag(slot, self()), run);
   Batch batch{nullptr, 0, false};
   LockGuard guard(lock_);
   count_runs(slot, 1);
@@ -188,6 +191,13 @@ void* Central::put(void* list) {
   return foreign;
 }
 
+void Central::reclassify(Run* run, Slot slot) {
+  LockGuard guard(lock_);
+  count_runs(run->slot, -1);
+  if (slot != kLargeSlot) count_runs(slot, 1);
+  run->slot = static_cast<uint8_t>(slot);
+}
+
 // Takes a run without blocks in use off the lists: it becomes the bin's spare, or joins `freed`. Returns the new `freed`.
 Run* Central::retire(Run* run, Run* freed) {
   unlist(run);
@@ -208,7 +218,7 @@ void Central::release(Run* freed) {
   while (freed != nullptr) {
     Run* run = freed;
     freed = run->next;
-    run->segment->arena->unlabel(run->start, run->pages);
+    run->segment->arena->unlabel(run->start, tagged_pages(run));
     PageHeap::free(run,
                    static_cast<unsigned>(round_up(size_t{run->most_carved} * class_bytes(run->slot), kPageSize) >> kPageShift));
   }

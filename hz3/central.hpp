@@ -37,6 +37,9 @@ class Central {
   // Takes back those blocks of a list, of any classes, that this shard owns; returns the others, linked.
   void* put(void* list);
 
+  // Makes a run of one block, which is in use, one of another class, or of none (kLargeSlot).
+  void reclassify(Run* run, Slot slot);
+
   // Gives the spare runs to the page heap that have been spare since the last call. Called once a tick.
   void release_spares() {
     if (spares_.load(std::memory_order_relaxed) != 0) release_old_spares();

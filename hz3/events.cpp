@@ -29,6 +29,7 @@ void tick(uint64_t now_ms) {
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
   for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
   PageHeap::relax_reserve();
+  PageHeap::set_several_threads(thread_registry.threads() > 1);
   large::purge_spans(now_ms, false);
   PageHeap::purge_all(now_ms, false);
   if constexpr (kDebugChecks) check::shared();

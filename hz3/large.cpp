@@ -1,6 +1,8 @@
 // See hz3/large.hpp.
 #include "hz3/large.hpp"
 
+#include "hz3/central.hpp"
+
 namespace hz3::large {
 namespace {
 
@@ -206,6 +208,21 @@ bool resize_in_place(void* p, size_t bytes) {
     return pages << kPageShift <= kSpanMinBytes && PageHeap::extend(run, static_cast<unsigned>(pages), &zero);
   }
   PageHeap::shrink(run, static_cast<unsigned>(pages));
+  return true;
+}
+
+bool resize_binned_in_place(void* p, size_t bytes) {
+  if (bytes <= kMaxTierBytes || bytes > kSpanMinBytes) return false;
+  Run* run = run_of(p);
+  const Slot slot = bytes <= kMaxBinBytes ? slot_of(bytes) : kLargeSlot;
+  const unsigned pages = static_cast<unsigned>(pages_for(slot != kLargeSlot ? class_bytes(slot) : bytes));
+  if (pages < run->pages) {
+    PageHeap::shrink(run, pages);
+  } else if (bool zero; pages > run->pages && !PageHeap::extend(run, pages, &zero)) {
+    return false;
+  }
+  Central::of(run->shard).reclassify(run, slot);
+  run->segment->arena->label(run->start, 1, make_tag(slot, run->shard), run);
   return true;
 }
 

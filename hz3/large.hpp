@@ -1,4 +1,5 @@
-// Large blocks: above the tiers. Up to kSpanMinBytes they are page runs in segments; above, spans: whole segments of their
+// Large blocks: above the tiers. Up to kSpanMinBytes they are page runs in segments, and the smaller of them blocks of bins
+// (hz3/large_classes.hpp), of which there is only what is special here; above, spans: whole segments of their
 // own, moved by the kernel when they grow. Their size is a multiple of the page.
 //
 // Owner of a large block's Run: whoever holds the block. Freed spans wait a short while in a small cache per shard, guarded
@@ -18,6 +19,8 @@ void free(void* p, Tag tag);
 size_t usable(const void* p);
 // Makes the block hold at least `bytes` in place, giving back what a shrink leaves over. False when it would have to move.
 bool resize_in_place(void* p, size_t bytes);
+// The same for a block of a bin of this tier.
+bool resize_binned_in_place(void* p, size_t bytes);
 // Moves the block to a new place of at least `bytes` by moving its pages instead of copying. nullptr when that cannot be
 // done; the block is then as before.
 void* move(unsigned shard, void* p, size_t bytes);

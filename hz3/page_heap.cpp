@@ -23,7 +23,7 @@ constinit std::atomic<size_t> all_dirty{0};
 constinit std::atomic<size_t> all_used{0};
 constinit std::atomic<size_t> peak_used{0};
 
-// Pages that were taken for runs in this window of kSwingMs and in the one before. note_used() adds; most_dirty_pages()
+// Pages that were taken for runs in this window of swing_ms() and in the one before. note_used() adds; most_dirty_pages()
 // reads and moves the window, and loses what is added meanwhile.
 constinit std::atomic<size_t> taken{0}, taken_before{0};
 constinit std::atomic<uint64_t> window_since_ms{0};
@@ -31,6 +31,9 @@ constinit std::atomic<uint64_t> window_since_ms{0};
 // When a thread last looked at the clock: stored by set_now(), read by soil(). It may lag behind, and go back a little
 // when threads store in another order than they looked.
 constinit std::atomic<uint64_t> looked_ms{0};
+
+// Stored by set_several_threads(), read by swing_ms().
+constinit std::atomic<unsigned> swing{kSwingMs};
 
 void note_used(size_t pages) {
   taken.fetch_add(pages, std::memory_order_relaxed);
@@ -69,13 +72,20 @@ size_t PageHeap::reserve_pages() {
 // Relaxed, and threads may rotate the window at the same time: a heuristic.
 size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
   const uint64_t since = window_since_ms.load(std::memory_order_relaxed);
-  if (now_ms - since >= kSwingMs) {
-    taken_before.store(now_ms - since < 2 * kSwingMs ? taken.load(std::memory_order_relaxed) : 0, std::memory_order_relaxed);
+  const unsigned swing_ms = PageHeap::swing_ms();
+  if (now_ms - since >= swing_ms) {
+    taken_before.store(now_ms - since < 2 * swing_ms ? taken.load(std::memory_order_relaxed) : 0, std::memory_order_relaxed);
     taken.store(0, std::memory_order_relaxed);
     window_since_ms.store(now_ms, std::memory_order_relaxed);
   }
   const size_t pages = taken.load(std::memory_order_relaxed) + taken_before.load(std::memory_order_relaxed);
   return clamp(pages, kPurgeReservePages, kSwingReserves * kPurgeReservePages);
+}
+
+unsigned PageHeap::swing_ms() { return swing.load(std::memory_order_relaxed); }
+
+void PageHeap::set_several_threads(bool several) {
+  swing.store(several ? kSharedSwingMs : kSwingMs, std::memory_order_relaxed);
 }
 
 void PageHeap::set_now(uint64_t now_ms) { looked_ms.store(now_ms, std::memory_order_relaxed); }

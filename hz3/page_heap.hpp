@@ -20,8 +20,10 @@
 namespace hz3 {
 
 // Programs whose use swings faster than this, threads that wait for a processor with much in flight among them, find their
-// pages in memory when they want them back (docs/experiments/purge-by-age.md).
+// pages in memory when they want them back (docs/experiments/purge-by-age.md). In a program of several threads, where each
+// purge interrupts the others, it is twice as long.
 inline constexpr unsigned kSwingMs = 100 < kPurgeDecayMs ? 100 : kPurgeDecayMs;
+inline constexpr unsigned kSharedSwingMs = 2 * kSwingMs < kPurgeDecayMs ? 2 * kSwingMs : kPurgeDecayMs;
 
 inline constexpr unsigned kPageHeaps = kShards < 8 ? kShards : 8;
 
@@ -43,13 +45,16 @@ class PageHeap {
 
   static size_t dirty_pages();
   // The dirty pages that are kept until they decay: a 32nd of what was in use of late, at most the configured reserve. Those
-  // above it decay within kSwingMs.
+  // above it decay within the time of a swing.
   static size_t reserve_pages();
   // The dirty pages that are kept at all, what exceeds them goes on the spot: the configured reserve; more, within bounds, in
   // a program that took as many for new runs in the last moments: its use swings, and it will want them back.
   static size_t most_dirty_pages(uint64_t now_ms);
   // Tells the page heaps what time it is: they do not look at the clock for every run that is freed. Any thread.
   static void set_now(uint64_t now_ms);
+  // Tells them whether more than one thread is at work. Once a tick.
+  static void set_several_threads(bool several);
+  static unsigned swing_ms();
   // Lets the memory of what was in use fade. Called once a tick.
   static void relax_reserve();
   static size_t free_pages();
@@ -89,7 +94,7 @@ class PageHeap {
   void note_dirty(Segment* s);
   void forget_dirty(Segment* s);
   void purge(uint64_t now_ms, bool everything);
-  unsigned purge_segment(Segment* s, bool everything);
+  unsigned purge_segment(Segment* s, uint64_t now_ms, bool everything);
   void count_dirty(int more);
   Run* descriptor(Arena* arena);
 

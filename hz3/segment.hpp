@@ -50,6 +50,7 @@ struct Segment {
   Arena* arena;
   uint64_t dirty_since_ms;  // when it was put on that list
   uint64_t dirtied_ms;      // when pages of it were last freed, at the latest
+  uint64_t swept_ms;        // when short stretches of dirty pages were last given back, too
   uint32_t index;           // within the arena
   uint32_t span;            // segments of the span that starts here; 0 otherwise
   uint16_t free_pages;

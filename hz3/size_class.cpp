@@ -9,7 +9,7 @@ constexpr bool is_sound(const ClassInfo& c, RunShape run) {
   if (run.pages > kSegmentPages / 2) return false;
   for (unsigned i = 0; i < run.blocks; i++) {
     const uint64_t first = uint64_t{i} * c.size;
-    const uint64_t last = first + c.size - 1;
+    const uint64_t last = run.blocks == 1 ? kPageSize - 1 : first + c.size - 1;  // no more of it is tagged
     if ((first * c.reciprocal) >> kReciprocalShift != i || (last * c.reciprocal) >> kReciprocalShift != i) return false;
   }
   return true;
@@ -18,6 +18,7 @@ constexpr bool is_sound(const ClassInfo& c, RunShape run) {
 constexpr bool run_offsets_divide_exactly(const ClassTables& t) {
   for (Slot s = 1; s < kSlots; s++) {
     const ClassInfo& c = t.info[s];
+    if (s > kFirstLarge && (c.run.blocks != 1 || large::class_of(c.size) != s - kFirstLarge - 1)) return false;
     if (c.size % kQuantum != 0 || !is_sound(c, c.run) || !is_sound(c, c.first_run)) return false;
   }
   return true;

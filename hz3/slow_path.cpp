@@ -41,8 +41,11 @@ Batch borrow(const ThreadCache* tc, Slot slot, unsigned want) {
 // Blocks of a class for a thread of a shard (`tc` may be nullptr), after its inbox was looked at.
 Batch refill(ThreadCache* tc, Slot slot, unsigned want) {
   Central& central = Central::of(tc != nullptr ? tc->shard : 0);
-  Batch batch = central.take(slot, want);
-  if (batch.head == nullptr && kShards > 1 && tc != nullptr) batch = borrow(tc, slot, want);
+  Batch batch{nullptr, 0, false};
+  if (slot <= kTierBins) {  // of the others none waits in central: a run of one block is dissolved when that comes back
+    batch = central.take(slot, want);
+    if (batch.head == nullptr && kShards > 1 && tc != nullptr) batch = borrow(tc, slot, want);
+  }
   if (batch.head == nullptr) batch = central.make(slot, want);
   if (unlikely(batch.head == nullptr)) {
     reclaim_for_retry(tc);
@@ -105,17 +108,30 @@ void* alloc_large(size_t alignment, size_t bytes, bool* zero) {
   return p;
 }
 
+namespace {
+
+// A block above the tiers, of a bin if there is one of its size.
+HZ3_ALWAYS_INLINE void* large_zero(size_t bytes, bool* zero) {
+  if (unlikely(bytes > kMaxBinBytes)) return alloc_large(1, bytes, zero);
+  ThreadCache* tc = tls_cache;
+  const Slot slot = slot_of(bytes);
+  *zero = false;
+  return likely(tc->head[slot] != nullptr) ? pop(tc, slot) : alloc_slow_zero(tc, slot, zero);
+}
+
+}  // namespace
+
 void* large_slow(size_t bytes) noexcept {
   bool zero = false;
-  return alloc_large(1, bytes, &zero);
+  return large_zero(bytes, &zero);
 }
 
 void* calloc_slow(size_t bytes) noexcept {
   bool zero = false;
-  void* p = bytes <= kMaxTierBytes ? alloc_slow_zero(tls_cache, slot_of(bytes), &zero) : alloc_large(1, bytes, &zero);
+  void* p = bytes <= kMaxTierBytes ? alloc_slow_zero(tls_cache, slot_of(bytes), &zero) : large_zero(bytes, &zero);
   if (p == nullptr) return nullptr;
   if (!zero) return memset(p, 0, bytes);
-  if (bytes <= kMaxTierBytes) set_link(p, nullptr);
+  if (bytes <= kMaxBinBytes) set_link(p, nullptr);
   if constexpr (kDebugChecks)
     for (size_t i = 0; i < bytes; i++)
       if (static_cast<const char*>(p)[i] != 0) invariant_failed("I17", "a block that is called zero is not");
@@ -132,7 +148,7 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
     return;
   }
   if (tc->keeps[slot]) tc->overflowed[slot] = true;
-  if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
+  if (unlikely(send_away(tc, tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 
 void free_slow(void* p) noexcept {

@@ -108,6 +108,7 @@ class ThreadRegistry {
   // relaxed, as caches(): a hint by which nothing is read; what it leads to is behind the shard's lock
   unsigned live_threads(unsigned shard) const { return __atomic_load_n(&live_[shard], __ATOMIC_RELAXED); }
   size_t caches() const { return __atomic_load_n(&count_, __ATOMIC_RELAXED); }
+  size_t threads() const { return caches() - free_count_.load(std::memory_order_relaxed); }
   // In the child of fork(): only `mine` still has a thread.
   void keep_only(ThreadCache* mine);
   Mutex& mutex() { return lock_; }
