@@ -1,11 +1,17 @@
 // See hz3/bins.hpp.
 #include "hz3/bins.hpp"
 
+#include "hz3/budget.hpp"
+#include "hz3/depot.hpp"
+
 #include <climits>
 #include <initializer_list>
 #include <utility>
 
 namespace hz3 {
+
+constinit Budget process_budget;
+
 namespace {
 
 constexpr unsigned kMostRoom = 64;  // blocks: kLookAfter frees of a malloc and free loop
@@ -23,26 +29,24 @@ unsigned length_of(const void* list, unsigned most) {
 
 unsigned half_of(unsigned limit) { return limit / 2 > 1 ? limit / 2 : 1; }
 
-// What the limits of all threads grew by together, in bytes. Relaxed, no pairs: a budget, nothing is ordered by it;
-// what was added beyond it is taken off again.
-constinit std::atomic<size_t> all_granted{0};
-
 // Passes blocks of one class that leave a bin on to their owners: to central of the thread's own shard, else to the stash.
 void send_home(ThreadCache* tc, Slot slot, void* list) {
   void* foreign = Central::of(tc->shard).put(list);
   while (unlikely(foreign != nullptr)) {
     void* block = foreign;
     foreign = link_of(block);
-    if (send_away(tc, tag_shard(tag_of(block)), slot, block)) tc->stash.stash_flush_all();
+    if (tc->stash.stash_push(tag_shard(tag_of(block)), slot, block)) tc->stash.stash_flush_all();
   }
 }
+
+bool may_exchange(Slot slot) { return Depot::serves(slot) && thread_registry.threads() > 1; }
 
 void shrink_limit(ThreadCache* tc, Slot slot) {
   const unsigned first = class_info(slot).limit_first;
   const size_t less = (tc->limit[slot] - first) * class_bytes(slot);
   tc->limit[slot] = static_cast<uint16_t>(first);
   tc->granted -= less;
-  all_granted.fetch_sub(less, std::memory_order_relaxed);
+  process_budget.give(less);
 }
 
 }  // namespace
@@ -56,16 +60,7 @@ void grant_room(ThreadCache* tc, Slot slot, unsigned length) {
   tc->room[slot] = static_cast<int32_t>(more) * kRoomUnit;
   tc->seen_room[slot] = kBusyBin;
   tc->frees_since_look += more * kRoomUnit;
-  set_keep(tc, slot);
 }
-
-void set_keep(ThreadCache* tc, Slot slot) {
-  tc->keep_above[slot] = tc->keeps[slot] && tc->second[slot] == nullptr
-                             ? (tc->at_most[slot] - static_cast<int32_t>(half_of(tc->limit[slot]))) * kRoomUnit
-                             : kKeepNone;
-}
-
-void may_keep(ThreadCache* tc, Slot slot) { tc->keeps[slot] = class_bytes(slot) % kCacheLine == 0; }
 
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
@@ -81,13 +76,15 @@ void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
     if (may_exceed && length < enough) most = length;
     if (length >= (may_exceed ? half : full)) {
       void* list = tc->head[slot];
+      unsigned count = most;
       if (most <= tc->limit[slot]) {
         std::swap(list, tc->second[slot]);
+        count = tc->second_most[slot];
         tc->second_most[slot] = static_cast<uint16_t>(most);
       }
       if (list != nullptr) {
         tc->overflowed[slot] = true;
-        send_home(tc, slot, list);
+        if (!may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
       }
       tc->head[slot] = nullptr;
       length = 0;
@@ -106,28 +103,32 @@ bool use_second(ThreadCache* tc, Slot slot) {
   return true;
 }
 
+bool use_depot(ThreadCache* tc, Slot slot) {
+  const Depot::List list = Depot::of(slot).take();
+  if (list.head == nullptr) return false;
+  // Not followed: another processor may have its blocks, and the mallocs to come need not wait for one of them to find the
+  // next.
+  tc->head[slot] = list.head;
+  grant_room(tc, slot, list.count);
+  return true;
+}
+
 void grow_limit(ThreadCache* tc, Slot slot) {
   const ClassInfo& c = class_info(slot);
   const unsigned limit = tc->limit[slot];
   const unsigned more = limit * 2 < c.limit_most ? limit : c.limit_most - limit;
   const size_t bytes = size_t{more} * c.size;
-  if (tc->granted + bytes > kThreadBudgetBytes) return;
-  if (all_granted.fetch_add(bytes, std::memory_order_relaxed) + bytes > kProcessBudgetBytes) {
-    all_granted.fetch_sub(bytes, std::memory_order_relaxed);
-    return;
-  }
+  if (tc->granted + bytes > kThreadBudgetBytes || !process_budget.take(bytes)) return;
   tc->granted += bytes;
   tc->limit[slot] = static_cast<uint16_t>(limit + more);
 }
 
 void drop_grants(ThreadCache* tc) {
-  all_granted.fetch_sub(tc->granted, std::memory_order_relaxed);
+  process_budget.give(tc->granted);
   tc->granted = 0;
 }
 
-void keep_grants_of(const ThreadCache* mine) {
-  all_granted.store(mine != nullptr ? mine->granted : 0, std::memory_order_relaxed);
-}
+void keep_grants_of(const ThreadCache* mine) { process_budget.set((mine != nullptr ? mine->granted : 0) + Depot::granted()); }
 
 void empty_bin(ThreadCache* tc, Slot slot) {
   for (void** list : {&tc->head[slot], &tc->second[slot]}) {
@@ -142,8 +143,7 @@ void trim_bin(ThreadCache* tc, Slot slot) {
   if (tc->room[slot] == tc->seen_room[slot] &&
       (tc->head[slot] != nullptr || tc->second[slot] != nullptr || tc->limit[slot] > class_info(slot).limit_first)) {
     shrink_limit(tc, slot);
-    tc->overflowed[slot] = false;
-    tc->keeps[slot] = false;
+    tc->overflowed[slot] = tc->keeps[slot] = false;
     empty_bin(tc, slot);
   }
   tc->seen_room[slot] = tc->room[slot];

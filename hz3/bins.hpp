@@ -23,24 +23,13 @@ HZ3_ALWAYS_INLINE void push(ThreadCache* tc, Slot slot, void* block) {
 // No more blocks than this are in the first list of a bin, times kRoomUnit.
 inline int32_t most_in_bin(const ThreadCache* tc, Slot slot) { return tc->at_most[slot] * kRoomUnit - tc->room[slot]; }
 
-// Sends a block of another shard to it: by the stash, true when that is due for a flush. A run of its own goes back at once: it
-// holds pages that any shard may use, and its owner has no use for it in particular.
-inline bool send_away(ThreadCache* tc, unsigned dst, Slot slot, void* block) {
-  if (likely(slot <= kTierBins)) return tc->stash.stash_push(dst, slot, block);
-  set_link(block, nullptr);
-  Central::of(dst).put(block);
-  return false;
-}
-
 // Gives a bin whose first list has at most `length` blocks room for more: as much as its limit leaves, but not for very many
 // at once, so that a thread which frees little comes to a slow path, too, and sees time pass.
 void grant_room(ThreadCache* tc, Slot slot, unsigned length);
-// The thread allocates from this bin: from the next grant on it may keep remote blocks.
-void may_keep(ThreadCache* tc, Slot slot);
-// Computes keep_above anew, after at_most or one of the lists changed.
-void set_keep(ThreadCache* tc, Slot slot);
 // Makes the second list the first, which is empty. False when that is empty, too.
 bool use_second(ThreadCache* tc, Slot slot);
+// Makes a list of the depot the first, which is empty. False when there is none.
+bool use_depot(ThreadCache* tc, Slot slot);
 
 // Doubles the limit of a bin that overflowed and has now run empty, as far as the budgets of the thread and the process allow.
 void grow_limit(ThreadCache* tc, Slot slot);

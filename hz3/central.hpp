@@ -22,6 +22,9 @@ struct Batch {
 HZ3_ALWAYS_INLINE void* link_of(const void* block) { return *static_cast<void* const*>(block); }
 HZ3_ALWAYS_INLINE void set_link(void* block, void* next) { *static_cast<void**>(block) = next; }
 
+// Sends blocks of any classes and owners to central of their owners. Any thread.
+void return_home(void* list);
+
 class Central {
  public:
   static Central& of(unsigned shard);

@@ -2,6 +2,7 @@
 #include "hz3/check.hpp"
 
 #include "hz3/bins.hpp"
+#include "hz3/depot.hpp"
 #include "hz3/message.hpp"
 
 namespace hz3::check {
@@ -49,6 +50,7 @@ void is_empty(const ThreadCache* tc, const char* id, const char* what) {
 }
 
 void shared() {
+  Depot::check();
   for (unsigned i = 0; i < kShards; i++) Central::of(i).check();
   for (unsigned i = 0; i < kPageHeaps; i++) PageHeap::number(i).check();
   arenas.check();

@@ -22,6 +22,7 @@ inline constexpr unsigned kBinLimitBlocks = CONFIG_HZ3_BIN_LIMIT_BLOCKS;
 inline constexpr size_t kBinFirstBytes = size_t{CONFIG_HZ3_BIN_FIRST_KIB} << 10;
 inline constexpr size_t kBinLimitBytes = size_t{CONFIG_HZ3_BIN_LIMIT_KIB} << 10;
 inline constexpr size_t kThreadBudgetBytes = size_t{CONFIG_HZ3_THREAD_BUDGET_KIB} << 10;
+inline constexpr size_t kDepotBytes = size_t{CONFIG_HZ3_DEPOT_KIB} << 10;
 inline constexpr size_t kProcessBudgetBytes = size_t{CONFIG_HZ3_PROCESS_BUDGET_MIB} << 20;
 
 // Arena. A page here is the allocator's unit, 4 KiB whatever the kernel's page size is.

@@ -1,6 +1,7 @@
 // Deferred work of the thread cache: what happens at events, off the hot path. See hz3/thread_cache.hpp.
 #include "hz3/bins.hpp"
 #include "hz3/check.hpp"
+#include "hz3/depot.hpp"
 #include "hz3/large.hpp"
 #include "hz3/remote/inbox.hpp"
 
@@ -27,6 +28,7 @@ void tick(uint64_t now_ms) {
   if (now_ms < due || !next_tick_ms.compare_exchange_strong(due, now_ms + kTickMs, std::memory_order_relaxed)) return;
   // Blocks sent to a shard whose threads sleep or have ended must not wait for ever.
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  Depot::send_idle_home();
   for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
   PageHeap::relax_reserve();
   PageHeap::set_several_threads(thread_registry.threads() > 1);
@@ -77,6 +79,7 @@ void flush_cache(ThreadCache* tc) {
 
 bool reclaim(ThreadCache* tc) {
   if (tc != nullptr) flush_cache(tc);
+  Depot::send_all_home();
   for (unsigned i = 0; i < kShards; i++) {
     remote::drain_to_central(i);
     Central::of(i).release_all_spares();

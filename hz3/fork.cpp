@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "hz3/depot.hpp"
 #include "hz3/large.hpp"
 #include "hz3/remote/inbox.hpp"
 #include "hz3/thread_cache.hpp"
@@ -11,7 +12,7 @@ namespace hz3::fork {
 namespace {
 
 // Every lock of the library in the order in which fork takes them, and which fork had to.
-constexpr unsigned kLocks = 2 + 2 * kShards + kPageHeaps;
+constexpr unsigned kLocks = 2 + 2 * kShards + kPageHeaps + kSlots;
 constinit unsigned taken[kLocks] = {};  // 0: none, else 1 + its `nested`
 constinit Mutex fork_lock;              // one thread that forks at a time: guards all of these
 // Forks by signal handlers that interrupted this one. Each takes what those outside it have not come to, and releases it.
@@ -25,6 +26,7 @@ Mutex& lock_at(unsigned i) {
   if (--i < kShards) return Central::of(i).mutex();
   if ((i -= kShards) < kPageHeaps) return PageHeap::number(i).mutex();
   if ((i -= kPageHeaps) < kShards) return large::span_mutex(i);
+  if ((i -= kShards) < kSlots) return Depot::of(i).mutex();
   return arenas.mutex();
 }
 

@@ -84,9 +84,7 @@ size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
 
 unsigned PageHeap::swing_ms() { return swing.load(std::memory_order_relaxed); }
 
-void PageHeap::set_several_threads(bool several) {
-  swing.store(several ? kSharedSwingMs : kSwingMs, std::memory_order_relaxed);
-}
+void PageHeap::set_several_threads(bool several) { swing.store(several ? kPurgeDecayMs : kSwingMs, std::memory_order_relaxed); }
 
 void PageHeap::set_now(uint64_t now_ms) { looked_ms.store(now_ms, std::memory_order_relaxed); }
 

@@ -20,10 +20,9 @@
 namespace hz3 {
 
 // Programs whose use swings faster than this, threads that wait for a processor with much in flight among them, find their
-// pages in memory when they want them back (docs/experiments/purge-by-age.md). In a program of several threads, where each
-// purge interrupts the others, it is twice as long.
+// pages in memory when they want them back (docs/experiments/purge-by-age.md). Where several threads are at work it is the
+// whole decay time: each call that purges interrupts the processors of the others.
 inline constexpr unsigned kSwingMs = 100 < kPurgeDecayMs ? 100 : kPurgeDecayMs;
-inline constexpr unsigned kSharedSwingMs = 2 * kSwingMs < kPurgeDecayMs ? 2 * kSwingMs : kPurgeDecayMs;
 
 inline constexpr unsigned kPageHeaps = kShards < 8 ? kShards : 8;
 

@@ -2,6 +2,7 @@
 #include <cerrno>
 
 #include "hz3/bins.hpp"
+#include "hz3/depot.hpp"
 #include "hz3/hot.hpp"
 #include "hz3/large.hpp"
 #include "hz3/message.hpp"
@@ -77,12 +78,13 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
     take_inbox(tc);
     if (tc->head[slot] != nullptr) return pop(tc, slot);
   }
+  tc->keeps[slot] = Depot::serves(slot);
+  if (use_depot(tc, slot)) return pop(tc, slot);
   const Batch batch = refill(tc, slot, class_info(slot).refill);
   if (unlikely(batch.head == nullptr)) return nullptr;
   *zero = batch.zero;
   // A single block's link is not read: that would map a page which the program may be about to write.
   tc->head[slot] = batch.count > 1 ? link_of(batch.head) : nullptr;
-  may_keep(tc, slot);
   grant_room(tc, slot, batch.count - 1);
   return batch.head;
 }
@@ -142,13 +144,12 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
   const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
   const Slot slot = tag_slot(tag);
   if (unlikely(slot - 1 >= kBins || is_static_cache(tc))) return free_slow(p);
-  if (tc->room[slot] > tc->keep_above[slot]) {
+  if (tc->keeps[slot]) {
     push(tc, slot, p);
     if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
     return;
   }
-  if (tc->keeps[slot]) tc->overflowed[slot] = true;
-  if (unlikely(send_away(tc, tag_shard(tag), slot, p))) slow_call_event(tc);
+  if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 
 void free_slow(void* p) noexcept {

@@ -21,10 +21,11 @@
 // overflows a bin gets to bin_event_slow within 4096 frees of a class, where what must not wait without bound is done: stash,
 // inboxes, purge. Because of the leak room does not tell the length of the list, but a bound: at most at_most - room / 64.
 //
-// A bin may hold blocks of any shard. A remote free is kept in the thread's own bin while that has no second list and
-// the thread allocates from it (keep_above): threads that hand blocks to each other in both directions then exchange them
-// without a detour through their owners. What leaves a bin goes to its owner by its tag. Blocks that share cache lines with
-// others are never kept: two threads that write to neighbours would pay for it with each access.
+// A bin may hold blocks of any shard, if they share no cache lines with others (Depot::serves) and the thread allocates from
+// it: a remote free goes into the thread's own bin then, as a local one does, and a list that overflows to the depot, from
+// where a thread that has run out takes it. What the depot has no room for goes to its owners by their tags. Blocks that do
+// share cache lines go to their owners at once, by the stash: two threads that write to neighbours would pay for it with each
+// access.
 #pragma once
 
 #include "hz3/remote/stash.hpp"
@@ -48,11 +49,10 @@ struct alignas(2 * kCacheLine) ThreadCache {
   // caches all are 0, a slot that is always empty.
   uint8_t slot_map[kMaxTierBytes / kQuantum + 1];
   uint16_t at_most[kSlots];      // blocks in the list when all room is used up
-  int32_t keep_above[kSlots];    // a remote block is kept while room is above this; kKeepNone: never
   void* second[kSlots];          // a list that was full; nullptr when there is none
   uint16_t second_most[kSlots];  // blocks in it at most
   uint16_t limit[kSlots];        // blocks that the bin may hold; adapts between limit_first and limit_most of the class
-  bool keeps[kSlots];            // remote blocks, because the thread allocates from the bin and they share no cache lines
+  bool keeps[kSlots];            // remote blocks, as the thread allocates from the bin and they share no cache lines
   bool overflowed[kSlots];       // since the limit last grew
   uint32_t shard;
   uint32_t frees_since_look;  // at the clock, counted when bins get room for them
@@ -70,7 +70,6 @@ HZ3_HIDDEN extern ThreadCache fresh_cache;
 HZ3_HIDDEN extern ThreadCache ended_cache;
 HZ3_HIDDEN extern thread_local constinit ThreadCache* tls_cache;
 
-inline constexpr int32_t kKeepNone = INT32_MAX;
 inline constexpr int32_t kBusyBin = INT32_MIN;
 
 inline bool is_static_cache(const ThreadCache* tc) { return tc->key == kNoShardKey; }
