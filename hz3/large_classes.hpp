@@ -7,7 +7,7 @@
 
 namespace hz3::large {
 
-inline constexpr size_t kMinBytes = 32768;   // not among them: the last class of the medium tier
+inline constexpr size_t kMinBytes = 32768;      // not among them: the last class of the medium tier
 inline constexpr size_t kMaxBinBytes = 262144;  // larger ones cost more to touch than to look for
 inline constexpr unsigned kPerDoubling = 8;
 inline constexpr unsigned kClasses = 3 * kPerDoubling;

@@ -36,7 +36,8 @@ PageBits long_stretches(const PageBits& bits, unsigned least) {
 }  // namespace
 
 // Purges the pages of a segment that have been dirty since the last visit (all dirty ones when `everything`), and marks
-// those that are dirty now. Short stretches wait for their turn until the decay time is over. Called with the lock held; unlocks while in the kernel. Returns the number of pages given back.
+// those that are dirty now. Short stretches wait for their turn until the decay time is over. Called with the lock held;
+// unlocks while in the kernel. Returns the number of pages given back.
 unsigned PageHeap::purge_segment(Segment* s, uint64_t now_ms, bool everything) {
   PageBits chosen = everything ? s->dirty : s->dirty & s->aging;
   if (everything || now_ms - s->swept_ms >= kPurgeDecayMs) {

@@ -148,7 +148,7 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
     return;
   }
   if (tc->keeps[slot]) tc->overflowed[slot] = true;
-  if (unlikely(send_away(tc, tag_shard(tag), slot, p))) slow_call_event(tc);
+  if (unlikely(send_away(tc, tag_shard(tag), slot, p) || slot > kTierBins)) slow_call_event(tc);
 }
 
 void free_slow(void* p) noexcept {
