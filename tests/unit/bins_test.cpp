@@ -9,9 +9,9 @@ namespace {
 using remote::Inbox;
 using test::Blocks;
 
-// A class whose limit may double more than once.
+// A class of the tiers whose limit may double more than once.
 Slot growing_slot() {
-  for (Slot slot = kSlots - 1; slot != 0; slot--)
+  for (Slot slot = kTierBins; slot != 0; slot--)
     if (class_info(slot).limit_most >= 4 * class_info(slot).limit_first) return slot;
   return 0;
 }
@@ -257,7 +257,7 @@ TEST_F(BinsTest, ALongBinOfForeignBlocksIsHandedOverWhole) {
 }
 
 TEST_F(BinsTest, FlushedCachesStayUsable) {
-  const Slot slots[] = {Slot{1}, slot_of(64), slot_of(3000), kSlots - 1};
+  const Slot slots[] = {Slot{1}, slot_of(64), slot_of(3000), Slot{kTierBins}};
   for (Slot slot : slots) push_all(slot, test::blocks_of(tc->shard, slot, 3));
   flush_cache(tc);
   EXPECT_EQ(test::blocks_in_bins(tc), 0u);

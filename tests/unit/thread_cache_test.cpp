@@ -48,6 +48,7 @@ TEST_F(ThreadCacheTest, AttachGivesTheShardWithTheFewestThreads) {
       caches.push_back(tc);
     }
     for (unsigned i = 0; i < kShards; i++) ASSERT_EQ(thread_registry.live_threads(i), expected[i]);
+    ASSERT_EQ(thread_registry.threads(), live_threads());
   }
   EXPECT_EQ(std::set<ThreadCache*>(caches.begin(), caches.end()).size(), caches.size());
   for (ThreadCache* tc : caches) thread_registry.detach(tc);
@@ -111,7 +112,7 @@ TEST_F(ThreadCacheTest, WhatAThreadHeldIsBackWhenItHasEnded) {
   for (int i = 0; i < 50; i++) foreign.push_back(malloc_hot(64));
   test::in_thread([&] {
     Blocks blocks;
-    for (size_t bytes : {16, 64, 1000, 3000, 4096, 30000})
+    for (size_t bytes : {16, 64, 1000, 3000, 4096, 30000, 50000, 262144})
       for (int i = 0; i < 40; i++) blocks.push_back(malloc_hot(bytes));
     for (void* b : blocks) free_hot(b);
     for (void* b : foreign) free_hot(b);
