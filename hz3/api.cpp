@@ -24,12 +24,8 @@ bool look_up(const char* call, void* p, Block& b) {
   b.tag = b.arena->tag(p);
   const Slot slot = tag_slot(b.tag);
   if (slot == 0) die(call, p, "no block starts here: freed before, or never allocated");
-  if (slot == kLargeSlot) {
-    if (b.arena->run(p)->start != p) die(call, p, "not the start of a block");
-    b.usable = large::usable(p);
-  } else {
-    b.usable = class_bytes(slot);
-  }
+  if (slot > kTierBins && b.arena->run(p)->start != p) die(call, p, "not the start of a block");
+  b.usable = slot == kLargeSlot ? large::usable(p) : class_bytes(slot);
   return true;
 }
 

@@ -35,7 +35,7 @@ void send_home(ThreadCache* tc, Slot slot, void* list) {
   while (unlikely(foreign != nullptr)) {
     void* block = foreign;
     foreign = link_of(block);
-    if (tc->stash.stash_push(tag_shard(tag_of(block)), slot, block)) tc->stash.stash_flush_all();
+    if (send_away(tc, tag_shard(tag_of(block)), slot, block)) tc->stash.stash_flush_all();
   }
 }
 

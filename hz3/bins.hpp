@@ -23,6 +23,15 @@ HZ3_ALWAYS_INLINE void push(ThreadCache* tc, Slot slot, void* block) {
 // No more blocks than this are in the first list of a bin, times kRoomUnit.
 inline int32_t most_in_bin(const ThreadCache* tc, Slot slot) { return tc->at_most[slot] * kRoomUnit - tc->room[slot]; }
 
+// Sends a block of another shard to it: by the stash, true when that is due for a flush. A run of its own goes back at once: it
+// holds pages that any shard may use, and its owner has no use for it in particular.
+inline bool send_away(ThreadCache* tc, unsigned dst, Slot slot, void* block) {
+  if (likely(slot <= kTierBins)) return tc->stash.stash_push(dst, slot, block);
+  set_link(block, nullptr);
+  Central::of(dst).put(block);
+  return false;
+}
+
 // Gives a bin whose first list has at most `length` blocks room for more: as much as its limit leaves, but not for very many
 // at once, so that a thread which frees little comes to a slow path, too, and sees time pass.
 void grant_room(ThreadCache* tc, Slot slot, unsigned length);

@@ -112,7 +112,7 @@ Batch Central::take(Slot slot, unsigned want) {
 Batch Central::make(Slot slot, unsigned want) {
   const ClassInfo& c = class_info(slot);
   // relaxed: a hint for the shape; two threads at once may make one short run too many
-  const RunShape shape = runs_[slot].load(std::memory_order_relaxed) < kFirstRuns ? c.first_run : c.run;
+  const RunShape shape = runs(slot) < kFirstRuns ? c.first_run : c.run;
   const size_t soon = size_t{c.carve} * c.size;
   Run* run = PageHeap::allocate(self(), shape.pages, 1, static_cast<unsigned>(round_up(soon, kPageSize) >> kPageShift));
   if (run == nullptr) return take(slot, want);  // what came back meanwhile

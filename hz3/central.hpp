@@ -37,6 +37,8 @@ class Central {
   // How many blocks of a class have come back and wait, a moment ago. Any thread, without the lock: relaxed, as it only
   // tells whether to ask; the blocks themselves come through take(), which locks.
   unsigned returned(Slot slot) const { return returned_[slot].load(std::memory_order_relaxed); }
+  // How many runs of a class have blocks in use, a moment ago; the same.
+  unsigned runs(Slot slot) const { return runs_[slot].load(std::memory_order_relaxed); }
   // Takes back those blocks of a list, of any classes, that this shard owns; returns the others, linked.
   void* put(void* list);
 
@@ -87,7 +89,7 @@ class Central {
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
   // runs of a bin that lives around zero would cost more than the blocks.
   Run* spare_[kSlots] = {};
-  // Written by count() alone. Read without the lock by release_spares(), make() and returned(), in this order.
+  // Written by count() alone. Read without the lock by release_spares(), runs() and returned(), in this order.
   std::atomic<uint32_t> spares_{0};
   std::atomic<uint32_t> runs_[kSlots] = {};      // with blocks in use
   std::atomic<uint32_t> returned_[kSlots] = {};  // sum of free_count of the runs on the lists

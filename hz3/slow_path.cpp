@@ -149,7 +149,7 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
     if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
     return;
   }
-  if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
+  if (unlikely(send_away(tc, tag_shard(tag), slot, p) || slot > kTierBins)) slow_call_event(tc);
 }
 
 void free_slow(void* p) noexcept {

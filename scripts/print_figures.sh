@@ -85,7 +85,7 @@ int main() {
   printf("\n80 %% of 16..256, 15 %% of 257..2048, 5 %% of 2049..32768 bytes, each size of a part as frequent as the others:\n");
   tier("small_v2", 1, kFirstSub4k, 16, small_v2::kMaxBytes);
   tier("sub4k", kFirstSub4k + 1, kFirstMedium, small_v2::kMaxBytes + 1, class_bytes(kFirstMedium));
-  tier("medium", kFirstMedium + 1, kSlots - 1, class_bytes(kFirstMedium) + 1, kMaxTierBytes);
+  tier("medium", kFirstMedium + 1, kTierBins, class_bytes(kFirstMedium) + 1, kMaxTierBytes);
   printf("all       waste %.1f %%; with the ends of runs and 8 bytes a page for tag and run id %.1f %%; longest end %.1f %%\n",
          of_mix(class_size, 16, kMaxTierBytes).waste(), of_mix(with_run, 16, kMaxTierBytes).waste(), worst);
 

@@ -24,8 +24,8 @@ TEST_F(Api, EveryAlignmentOfEverySize) {
   for (int round = 0; round < 2; round++)
     for (size_t alignment = 1; alignment <= 8 << 20; alignment *= 2) {
       Blocks blocks;
-      for (size_t bytes :
-           {0, 1, 15, 16, 17, 48, 100, 500, 1000, 2048, 2100, 4000, 4096, 5000, 20000, 32768, 32769, 100000, 3 << 20}) {
+      for (size_t bytes : {0,    1,    15,   16,    17,    48,    100,    500,    1000,   2048,   2100,
+                           4000, 4096, 5000, 20000, 32768, 32769, 100000, 262144, 262145, 3 << 20}) {
         void* p = api::memalign(alignment, bytes);
         void* q = api::aligned_alloc(alignment, bytes);
         void* r = nullptr;
@@ -45,8 +45,8 @@ TEST_F(Api, EveryAlignmentOfEverySize) {
     }
 }
 
-TEST_F(Api, AlignedBlocksOfTheTiersTakeTheSmallestClassThatServes) {
-  for (size_t bytes : {1, 40, 100, 700, 1500, 3000, 9000, 20000})
+TEST_F(Api, AlignedBlocksOfClassesTakeTheSmallestThatServes) {
+  for (size_t bytes : {1, 40, 100, 700, 1500, 3000, 9000, 20000, 40000, 150000, 262144})
     for (size_t alignment = 16; alignment <= kPageSize; alignment *= 2) {
       Slot expected = slot_of(bytes);
       while (class_bytes(expected) % alignment != 0) expected++;
@@ -147,10 +147,10 @@ TEST_F(Api, PagesOfVallocAndPvalloc) {
 }
 
 TEST_F(Api, UsableSizesAreTheClassesAndMayBeUsedWhole) {
-  for (size_t bytes = 0; bytes <= 40000; bytes += bytes < 3000 ? 1 : 97) {
+  for (size_t bytes = 0; bytes <= kMaxBinBytes + 2 * kPageSize; bytes += bytes < 3000 ? 1 : bytes < 40000 ? 97 : 2039) {
     void* p = malloc_hot(bytes);
     const size_t usable = api::usable_size(p);
-    EXPECT_EQ(usable, bytes <= kMaxTierBytes ? class_bytes(slot_of(bytes)) : round_up(bytes, kPageSize));
+    EXPECT_EQ(usable, bytes <= kMaxBinBytes ? class_bytes(slot_of(bytes)) : round_up(bytes, kPageSize));
     memset(p, 1, usable);
     free_hot(p);
   }

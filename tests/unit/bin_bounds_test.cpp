@@ -1,5 +1,6 @@
 // The bins of a thread that allocates and frees: how long they get, when their limits grow, which remote blocks they keep.
 #include "hz3/bins.hpp"
+#include "hz3/depot.hpp"
 
 #include <map>
 
@@ -44,7 +45,8 @@ class BinBounds : public testing::Test {
 
 TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
   worker->run([this] {
-    for (Slot slot : {slot_of(16), slot_of(64), slot_of(1024), slot_of(2100), slot_of(8192), kSlots - 1}) {
+    for (Slot slot :
+         {slot_of(16), slot_of(64), slot_of(1024), slot_of(2100), slot_of(8192), Slot{kTierBins}, slot_of(40000), kSlots - 1}) {
       test::Random random(slot);
       const size_t bytes = class_bytes(slot);
       std::set<void*> live;
@@ -54,6 +56,7 @@ TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
         // Phases of growing and of shrinking, and in between.
         const unsigned grows = step / 1000 % 3 == 0 ? 7 : step / 1000 % 3 == 1 ? 2 : 5;
         const unsigned before = in_bin;
+        const bool in_depot = Depot::of(slot).blocks() != 0;
         const bool allocates = live.empty() || random.below(10) < grows;
         if (allocates) {
           void* expected = tc->head[slot] != nullptr ? tc->head[slot] : tc->second[slot];
@@ -77,7 +80,7 @@ TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
         if (allocates && before != 0) {
           ASSERT_EQ(in_bin, before - 1);
         } else if (allocates) {
-          ASSERT_LT(in_bin, class_info(slot).refill) << "one block of the refill is out";
+          ASSERT_LT(in_bin, in_depot ? tc->limit[slot] + 1u : class_info(slot).refill) << "one block of what came is out";
         } else {
           ASSERT_TRUE(in_bin == before + 1 || (in_bin <= list_bound(tc, slot) && tc->overflowed[slot]))
               << "it grew by one, or overflowed: then the last list is left, or nothing";
@@ -93,7 +96,7 @@ TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
 TEST_F(BinBounds, ABinThatIsExactlyFullIsNotLookedAtByEveryPair) {
   worker->run([this] {
     constexpr unsigned kPairs = 2000;
-    for (Slot slot : {slot_of(64), slot_of(1024), slot_of(4096), kSlots - 1}) {
+    for (Slot slot : {slot_of(64), slot_of(1024), slot_of(4096), Slot{kTierBins}, slot_of(40000), kSlots - 1}) {
       const size_t bytes = class_bytes(slot);
       for (unsigned length = tc->limit[slot] - 2u; length <= bound(tc, slot); length++) {
         Blocks held;
@@ -139,7 +142,7 @@ TEST_F(BinBounds, TheLeakBringsAThreadThatNeverMissesToAnEvent) {
 
 TEST_F(BinBounds, AThreadThatOnlyFreesKeepsWithinItsBound) {
   Blocks blocks;
-  for (size_t bytes : {64, 1024, 4096, 32768}) {
+  for (size_t bytes : {64, 1024, 4096, 32768, 40000, 262144}) {
     const Slot slot = slot_of(bytes);
     const Blocks some = test::blocks_of(tc->shard, slot, 3 * bound(tc, slot));
     worker->run([&] {
@@ -154,7 +157,7 @@ TEST_F(BinBounds, AThreadThatOnlyFreesKeepsWithinItsBound) {
 
 // Each malloc takes the full list back, which the frees then make longer: it must not grow for ever.
 TEST_F(BinBounds, AThreadThatFreesMuchAndAllocatesLittleKeepsWithinItsBound) {
-  for (size_t bytes : {64, 1024, 4096, 32768}) {
+  for (size_t bytes : {64, 1024, 4096, 32768, 40000, 262144}) {
     const Slot slot = slot_of(bytes);
     for (unsigned frees_for_one : {2u, 5u, least_room(tc, slot), list_bound(tc, slot), list_bound(tc, slot) + 1}) {
       Blocks in_use = test::blocks_of(tc->shard, slot, 20 * bound(tc, slot));
@@ -280,7 +283,7 @@ class Kept : public BinBounds {
       }
       tc->stash.stash_flush_all();
     });
-    EXPECT_EQ(Inbox::of(other).count(), n - kept) << "the others went to their owner";
+    EXPECT_EQ(Inbox::of(other).count(), slot <= kTierBins ? n - kept : 0) << "the others went to their owner";
     remote::drain_to_central(other);
     return kept;
   }
@@ -288,14 +291,12 @@ class Kept : public BinBounds {
 };
 
 TEST_F(Kept, OnlyOnceTheThreadAllocatesFromTheClass) {
-  for (Slot slot : {slot_of(64), slot_of(1024), slot_of(4096), kSlots - 1}) {
+  for (Slot slot : {slot_of(64), slot_of(1024), slot_of(4096), Slot{kTierBins}}) {
     EXPECT_EQ(kept_of(slot, 40), 0u);
     void* b = nullptr;
     worker->run([&] { b = malloc_hot(class_bytes(slot)); });
-    const unsigned had = test::bin_length(tc, slot);
-    const unsigned kept = kept_of(slot, 3 * tc->limit[slot]);
-    EXPECT_GE(kept, 1u);
-    EXPECT_LE(kept + had, tc->limit[slot] / 2u) << "half of it is for the thread's own";
+    EXPECT_EQ(kept_of(slot, tc->limit[slot] / 2), tc->limit[slot] / 2u) << "as its own";
+    EXPECT_LE(test::bin_length(tc, slot), bound(tc, slot));
     worker->run([&] { free_hot(b); });
   }
 }
@@ -307,7 +308,7 @@ TEST_F(Kept, OnlyOfClassesWhoseBlocksShareNoCacheLine) {
     worker->run([&] { b = malloc_hot(class_bytes(slot)); });
     const bool shares = class_bytes(slot) % kCacheLine != 0;
     shared += shares;
-    EXPECT_EQ(tc->keep_above[slot] == kKeepNone, shares) << class_bytes(slot);
+    EXPECT_EQ(tc->keeps[slot], !shares) << class_bytes(slot);
     if (slot < 20 || slot % 16 == 0) {
       // As many as the bin has already would leave no half for remote ones.
       worker->run([&] { empty_bin(tc, slot); });

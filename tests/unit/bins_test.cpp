@@ -9,9 +9,9 @@ namespace {
 using remote::Inbox;
 using test::Blocks;
 
-// A class whose limit may double more than once.
+// A class of the tiers whose limit may double more than once.
 Slot growing_slot() {
-  for (Slot slot = kSlots - 1; slot != 0; slot--)
+  for (Slot slot = kTierBins; slot != 0; slot--)
     if (class_info(slot).limit_most >= 4 * class_info(slot).limit_first) return slot;
   return 0;
 }
@@ -75,7 +75,7 @@ TEST_F(BinsTest, ANewCacheHasFirstLimitsAndRoomForAFew) {
     EXPECT_EQ(most_in_bin(tc, slot), 0);
     EXPECT_GE(tc->room[slot], 2 * kRoomUnit);
     EXPECT_LE(tc->at_most[slot], class_info(slot).limit_first + 2);
-    EXPECT_EQ(tc->keep_above[slot], kKeepNone) << "nothing was allocated from it";
+    EXPECT_FALSE(tc->keeps[slot]) << "nothing was allocated from it";
   }
 }
 
@@ -202,7 +202,7 @@ TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
   push_all(used, test::blocks_of(tc->shard, used, 3));
   grow_limit(tc, idle);
   grow_limit(tc, used);
-  may_keep(tc, idle);
+  tc->keeps[idle] = true;
   tc->overflowed[idle] = true;
   const unsigned used_limit = tc->limit[used];
   test::look_at_bins(tc);
@@ -213,7 +213,7 @@ TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
   EXPECT_EQ(tc->head[idle], nullptr);
   EXPECT_EQ(tc->limit[idle], class_info(idle).limit_first);
   EXPECT_FALSE(tc->overflowed[idle]);
-  EXPECT_EQ(tc->keep_above[idle], kKeepNone);
+  EXPECT_FALSE(tc->keeps[idle]);
   EXPECT_EQ(test::bin_length(tc, used), 3u);
   EXPECT_EQ(tc->limit[used], used_limit);
   EXPECT_EQ(test::bin_length(tc, fresh), 2u);
@@ -257,7 +257,7 @@ TEST_F(BinsTest, ALongBinOfForeignBlocksIsHandedOverWhole) {
 }
 
 TEST_F(BinsTest, FlushedCachesStayUsable) {
-  const Slot slots[] = {Slot{1}, slot_of(64), slot_of(3000), kSlots - 1};
+  const Slot slots[] = {Slot{1}, slot_of(64), slot_of(3000), Slot{kTierBins}};
   for (Slot slot : slots) push_all(slot, test::blocks_of(tc->shard, slot, 3));
   flush_cache(tc);
   EXPECT_EQ(test::blocks_in_bins(tc), 0u);
@@ -267,28 +267,15 @@ TEST_F(BinsTest, FlushedCachesStayUsable) {
   EXPECT_EQ(test::blocks_in_bins(tc), 12u);
 }
 
-TEST_F(BinsTest, GrantsKeepTheBoundAndTheHalfForRemoteBlocks) {
-  const Slot keeps = slot_of(64), shares = slot_of(48);
-  ASSERT_NE(class_bytes(shares) % kCacheLine, 0u);
-  may_keep(tc, keeps);
-  may_keep(tc, shares);
-  const unsigned half = tc->limit[keeps] / 2u;
-  for (unsigned length = 0; length <= tc->limit[keeps]; length++) {
-    grant_room(tc, keeps, length);
-    EXPECT_EQ(most_in_bin(tc, keeps), static_cast<int32_t>(length) * kRoomUnit);
-    EXPECT_GE(tc->room[keeps], 2 * kRoomUnit) << "not back at once";
-    EXPECT_LE(tc->room[keeps], 64 * kRoomUnit) << "a thread that frees little sees time pass";
-    EXPECT_LE(tc->at_most[keeps], length < half ? half + half / 8 + 2 : length + half / 8 + 2);
-    // The bin keeps a remote block as long as its list would be at most half full with it, and is the only one.
-    const bool keep = tc->room[keeps] > tc->keep_above[keeps];
-    EXPECT_EQ(keep, length < half) << length;
-    void* block = nullptr;
-    tc->second[keeps] = &block;
-    set_keep(tc, keeps);
-    EXPECT_EQ(tc->keep_above[keeps], kKeepNone);
-    tc->second[keeps] = nullptr;
-    grant_room(tc, shares, length);
-    EXPECT_EQ(tc->keep_above[shares], kKeepNone);
+TEST_F(BinsTest, GrantsKeepTheBound) {
+  const Slot slot = slot_of(64);
+  const unsigned half = tc->limit[slot] / 2u;
+  for (unsigned length = 0; length <= tc->limit[slot]; length++) {
+    grant_room(tc, slot, length);
+    EXPECT_EQ(most_in_bin(tc, slot), static_cast<int32_t>(length) * kRoomUnit);
+    EXPECT_GE(tc->room[slot], 2 * kRoomUnit) << "not back at once";
+    EXPECT_LE(tc->room[slot], 64 * kRoomUnit) << "a thread that frees little sees time pass";
+    EXPECT_LE(tc->at_most[slot], length < half ? half + half / 8 + 2 : length + half / 8 + 2);
   }
   reset_bins(tc);
 }

@@ -88,13 +88,19 @@ inline void expect_bounded(const ThreadCache* tc, Slot slot) {
   ASSERT_LE(bin_length(tc, slot), bound(tc, slot));
 }
 
-// Looks at every bin once, as the events of a decay time do.
+// Looks at every bin once, as the events of a decay time do. The last step comes to some bins of the first one again: those
+// are made to look busy, so that it counts for nothing.
 inline void look_at_bins(ThreadCache* tc) {
+  const Slot start = tc->next_trim;
+  unsigned step = 0;
   for (unsigned seen = 0; seen < kSlots - 1;) {
+    for (unsigned again = 0; seen + step > kSlots - 1 + again; again++)
+      tc->seen_room[1 + (start + again) % (kSlots - 1)] = kBusyBin;
     const Slot before = tc->next_trim;
     tc->trimmed_ms = tc->now_ms - kPurgeDecayMs / 16 - 1;  // one step is due
     trim_idle_bins(tc);
-    seen += tc->next_trim > before ? tc->next_trim - before : tc->next_trim + (kSlots - 1) - before;
+    step = tc->next_trim > before ? tc->next_trim - before : tc->next_trim + (kSlots - 1) - before;
+    seen += step;
   }
 }
 

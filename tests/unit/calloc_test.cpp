@@ -26,7 +26,7 @@ std::vector<size_t> sizes() {
 
 TEST_F(Calloc, RecycledBlocksAreClearedToTheirLastByteAndNoFurther) {
   for (size_t bytes : sizes()) {
-    if (bytes > kMaxTierBytes) continue;
+    if (bytes > kMaxBinBytes) continue;
     const Slot slot = slot_of(bytes);
     const size_t size = class_bytes(slot);
     // Three neighbours: the one in the middle is freed and comes back.
@@ -71,7 +71,8 @@ TEST_F(Calloc, RoundedSizesAreWithinTheClass) {
 // Blocks from central, from an inbox, from runs that were used before, from pages that were.
 TEST_F(Calloc, WhereverABlockComesFromItIsZero) {
   ThreadCache* tc = test::my_cache();
-  for (size_t bytes : {16, 64, 256, 272, 1024, 2048, 3000, 4096, 9000, 16384, 32768, 32769, 100000, 1000000, 3000000}) {
+  for (size_t bytes :
+       {16, 64, 256, 272, 1024, 2048, 3000, 4096, 9000, 16384, 32768, 32769, 100000, 262144, 262145, 1000000, 3000000}) {
     const int count = bytes > 100000 ? 3 : 70;
     const bool tier = bytes <= kMaxTierBytes;
     for (int round = 0; round < 6; round++) {
@@ -99,19 +100,20 @@ TEST_F(Calloc, WhereverABlockComesFromItIsZero) {
 
 TEST_F(Calloc, ASingleBlockOfCleanPagesIsKnownToBeZero) {
   ThreadCache* tc = test::my_cache();
-  const Slot slot = slot_of(32768);
-  flush_cache(tc);
-  api::trim();
-  bool zero = false;
-  char* p = static_cast<char*>(alloc_slow_zero(tc, slot, &zero));
-  EXPECT_TRUE(zero);
-  EXPECT_TRUE(test::all_bytes(p + sizeof(void*), 32768 - sizeof(void*), 0));
-  memset(p, 0xee, 32768);
-  free_hot(p);
-  flush_cache(tc);
-  p = static_cast<char*>(alloc_slow_zero(tc, slot, &zero));
-  EXPECT_FALSE(zero) << "it is the one that was written";
-  free_hot(p);
+  for (size_t bytes : {size_t{32768}, class_bytes(kFirstLarge + 1), kMaxBinBytes}) {
+    const Slot slot = slot_of(bytes);
+    api::trim();
+    bool zero = false;
+    char* p = static_cast<char*>(alloc_slow_zero(tc, slot, &zero));
+    EXPECT_TRUE(zero);
+    EXPECT_TRUE(test::all_bytes(p + sizeof(void*), bytes - sizeof(void*), 0));
+    memset(p, 0xee, bytes);
+    free_hot(p);
+    flush_cache(tc);
+    p = static_cast<char*>(alloc_slow_zero(tc, slot, &zero));
+    EXPECT_FALSE(zero) << "it is the one that was written";
+    free_hot(p);
+  }
 }
 
 TEST_F(Calloc, ProductsThatOverflowFail) {

@@ -54,6 +54,20 @@ TEST_F(Events, TicksOfSeveralThreadsAreDoneByOne) {
   for (std::thread& t : threads) t.join();
 }
 
+TEST_F(Events, ATickTellsThePageHeapsWhetherSeveralThreadsAreAtWork) {
+  tick(test::later());
+  EXPECT_EQ(PageHeap::swing_ms(), kSwingMs);
+  {
+    Worker worker;
+    worker.cache();
+    tick(test::later());
+    EXPECT_EQ(PageHeap::swing_ms(), kPurgeDecayMs);
+  }
+  EXPECT_EQ(PageHeap::swing_ms(), kPurgeDecayMs) << "until the next one";
+  tick(test::later());
+  EXPECT_EQ(PageHeap::swing_ms(), kSwingMs);
+}
+
 TEST_F(Events, ASlowCallDoesATickThatIsDueAndNoOther) {
   Inbox& inbox = Inbox::of(kShards - 1);
   test::push_to_inbox(kShards - 1, test::blocks_of(kShards - 1, slot_of(64), 3));
@@ -100,7 +114,7 @@ TEST_F(Events, AStashThatIsDueIsFlushedByTheNextSlowCall) {
   remote::drain_to_central(other);
 }
 
-// Every kind of slow call: a miss, an overflow, a large block's allocation and its free.
+// Every kind of slow call: a miss, an overflow, a large block's allocation and its free, by others only if it has a bin.
 TEST_F(Events, EverySlowCallCounts) {
   if constexpr (kShards < 2) GTEST_SKIP();
   const unsigned other = (tc->shard + 1) % kShards;
@@ -110,9 +124,16 @@ TEST_F(Events, EverySlowCallCounts) {
   const auto expect_one_more = [&] { EXPECT_EQ(tc->stash_waits, ++calls); };
   void* b = malloc_hot(3000);
   expect_one_more();
-  void* large = malloc_hot(100000);
+  void* large = malloc_hot(kMaxBinBytes + 1);
   expect_one_more();
   free_hot(large);
+  expect_one_more();
+  // One of a bin is allocated by a miss; freed by a thread that does not keep it, it goes straight to its owner.
+  large = malloc_hot(100000);
+  expect_one_more();
+  free_hot(large);
+  EXPECT_EQ(tc->stash_waits, calls);
+  free_hot(test::blocks_of(other, slot_of(200000), 1).front());
   expect_one_more();
   // An overflow only once in so many frees.
   tc->room[slot_of(3000)] = 0;
@@ -147,7 +168,9 @@ TEST_F(Events, BinsOfAThreadThatComesByRarelyAreTrimmedByAge) {
   come_by_after(10 * kPurgeDecayMs);
   EXPECT_GT(tc->next_trim, before);
   EXPECT_LE(tc->next_trim, (kSlots + 7u) / 8 + 1);
-  while (tc->next_trim >= before && tc->next_trim < kSlots - 1) come_by_after(kPurgeDecayMs);
+  const unsigned step = tc->next_trim;
+  while (tc->next_trim + step < kSlots) come_by_after(kPurgeDecayMs);
+  ASSERT_GT(tc->next_trim, slot_of(64)) << "it was looked at once";
   EXPECT_EQ(test::bin_length(tc, slot_of(64)), length) << "in use since the last look";
   for (int i = 0; i < 8; i++) come_by_after(kPurgeDecayMs);
   EXPECT_EQ(test::bin_length(tc, slot_of(64)), 0u);

@@ -258,6 +258,7 @@ TEST_F(Fork, TheChildHasOneThreadWhoseCacheIsWhole) {
     unsigned threads = 0;
     for (unsigned i = 0; i < kShards; i++) threads += thread_registry.live_threads(i);
     EXPECT_EQ(threads, 1u);
+    EXPECT_EQ(thread_registry.threads(), 1u);
     EXPECT_EQ(thread_registry.live_threads(tc->shard), 1u);
     for (void* b : mine) EXPECT_TRUE(test::all_bytes(b, 64, 7));
     for (void* b : mine) free_hot(b);

@@ -176,7 +176,7 @@ TEST_F(InboxOfAShard, PushedAndDrainedByThreadsEveryBlockGetsHome) {
     threads.emplace_back([&, t] {
       test::Random random(t + 11);
       for (int i = 0; i < 1500; i++) {
-        const Slot slot = 1 + static_cast<Slot>(random.below(kSlots - 1));
+        const Slot slot = 1 + static_cast<Slot>(random.below(kTierBins));
         test::push_to_inbox(0, test::blocks_of(0, slot, 1 + static_cast<unsigned>(random.below(6))));
       }
       running--;

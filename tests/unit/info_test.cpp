@@ -59,13 +59,25 @@ TEST_F(Info, PageRunsCountByTheirPages) {
   void* p = malloc_hot(100 * kPageSize);
   EXPECT_EQ(now().arena, kSegmentBytes);
   EXPECT_EQ(now().uordblks, 100 * kPageSize);
-  void* q = malloc_hot(50 * kPageSize - 1);
-  EXPECT_EQ(now().uordblks, 150 * kPageSize);
+  void* q = malloc_hot(70 * kPageSize - 1);
+  EXPECT_EQ(now().uordblks, 170 * kPageSize);
   free_hot(p);
-  EXPECT_EQ(now().uordblks, 50 * kPageSize);
+  EXPECT_EQ(now().uordblks, 70 * kPageSize);
   EXPECT_EQ(now().keepcost, PageHeap::dirty_pages() << kPageShift);
   free_hot(q);
   EXPECT_EQ(now().uordblks, 0u);
+}
+
+TEST_F(Info, LargeBlocksOfBinsCountByTheirClasses) {
+  const size_t bytes = class_bytes(slot_of(150000));
+  void* p = malloc_hot(150000);
+  EXPECT_EQ(now().uordblks, bytes);
+  EXPECT_EQ(now().ordblks, 0u) << "no run has anything to give";
+  free_hot(p);
+  EXPECT_EQ(now().uordblks, bytes) << "it is in a bin";
+  flush_cache(tc);
+  EXPECT_EQ(now().uordblks, 0u);
+  EXPECT_EQ(now().fsmblks, 0u);
 }
 
 TEST_F(Info, SmallBlocksCountByTheirRuns) {

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <string>
 
+#include "hz3/bins.hpp"
 #include "hz3/hot.hpp"
 #include "tests/unit/blocks.hpp"
 
@@ -39,11 +40,17 @@ class InvalidPointer : public testing::Test {
   ThreadCache* tc = nullptr;
 };
 
-// A small block's bin takes any address; central looks when the bin is flushed.
+// A small block's bin takes any address; central looks when the bin is flushed. But of a run of one block no page has a tag but
+// the first.
 TEST_F(InvalidPointer, InteriorOfASmallBlockIsNoticedByCentral) {
-  for (size_t bytes : {32, 64, 1000, 3000, 4096, 32768}) {
+  for (size_t bytes : {32, 64, 1000, 3000, 4096, 8192, 32768}) {
     char* p = static_cast<char*>(malloc_hot(bytes));
-    char* inside = p + (class_bytes(slot_of(bytes)) - 16);
+    const bool alone = run_of(p)->capacity == 1;
+    EXPECT_TRUE(alone || bytes < 32768);
+    char* inside = p + (alone ? kPageSize : class_bytes(slot_of(bytes))) - 16;
+    if (alone && bytes > kPageSize) {
+      EXPECT_DIES(free_hot(p + bytes - 16), line("free", p + bytes - 16, kNoBlock));
+    }
     EXPECT_DIES(
         {
           free_hot(inside);
@@ -97,7 +104,7 @@ TEST_F(InvalidPointer, BlockOfARunThatIsGone) {
 }
 
 TEST_F(InvalidPointer, LargeBlockFreedTwice) {
-  for (size_t bytes : {size_t{40000}, kSpanMinBytes, kSpanMinBytes + 1, size_t{5} << 20}) {
+  for (size_t bytes : {kMaxBinBytes + 1, kSpanMinBytes, kSpanMinBytes + 1, size_t{5} << 20}) {
     void* p = malloc_hot(bytes);
     free_hot(p);
     EXPECT_DIES(free_hot(p), line("free", p, kNoBlock));
@@ -108,7 +115,7 @@ TEST_F(InvalidPointer, LargeBlockFreedTwice) {
 }
 
 TEST_F(InvalidPointer, LargeBlockFreedTwiceByAThreadWithoutACache) {
-  void* p = malloc_hot(100000);
+  void* p = malloc_hot(300000);
   free_hot(p);
   EXPECT_DIES(
       {
@@ -116,10 +123,19 @@ TEST_F(InvalidPointer, LargeBlockFreedTwiceByAThreadWithoutACache) {
         free_hot(p);
       },
       line("free", p, kNoBlock));
+  void* binned = malloc_hot(100000);
+  EXPECT_DIES(
+      {
+        tls_cache = &ended_cache;
+        free_hot(binned);
+        free_hot(binned);
+      },
+      line("free", binned, kNoBlock));
+  free_hot(binned);
 }
 
 TEST_F(InvalidPointer, InteriorOfALargeBlock) {
-  for (size_t bytes : {size_t{40000}, kSpanMinBytes + 1}) {
+  for (size_t bytes : {kMaxBinBytes + 1, kSpanMinBytes + 1}) {
     char* p = static_cast<char*>(malloc_hot(bytes));
     for (size_t offset : {size_t{16}, kPageSize - 16}) {
       EXPECT_DIES(free_hot(p + offset), line("free", p + offset, kNotStart));
@@ -129,6 +145,70 @@ TEST_F(InvalidPointer, InteriorOfALargeBlock) {
     EXPECT_DIES(free_hot(p + kPageSize), line("free", p + kPageSize, kNoBlock));
     free_hot(p);
   }
+}
+
+// A pointer into the first page of a large block of a bin is taken for the block, as with smaller ones; no page behind is
+// tagged.
+TEST_F(InvalidPointer, InteriorOfALargeBlockOfABin) {
+  for (size_t bytes : {size_t{40000}, kMaxBinBytes}) {
+    char* p = static_cast<char*>(malloc_hot(bytes));
+    for (size_t offset : {size_t{16}, kPageSize - 16}) {
+      char* inside = p + offset;
+      EXPECT_DIES(
+          {
+            free_hot(inside);
+            api::trim();
+          },
+          line_when_flushed(inside, kNotStart));
+      EXPECT_DIES(
+          {
+            tls_cache = &ended_cache;
+            free_hot(inside);
+          },
+          line("free", inside, kNotStart));
+      for (size_t to : {size_t{100}, class_bytes(slot_of(bytes)) + 1, 2 * kMaxBinBytes})
+        EXPECT_DIES(api::realloc(inside, to), line("realloc", inside, kNotStart));
+    }
+    for (char* inside : {p + kPageSize, p + kPageSize + 16, p + bytes - 16}) {
+      EXPECT_DIES(free_hot(inside), line("free", inside, kNoBlock));
+      EXPECT_DIES(api::realloc(inside, 100), line("realloc", inside, kNoBlock));
+      EXPECT_DIES(api::usable_size(inside), line("malloc_usable_size", inside, kNoBlock));
+    }
+    free_hot(p);
+  }
+}
+
+// At the latest when the bin is flushed; after that no block starts there.
+TEST_F(InvalidPointer, LargeBlockOfABinFreedTwice) {
+  for (size_t bytes : {size_t{40000}, kMaxBinBytes}) {
+    void* p = malloc_hot(bytes);
+    EXPECT_DIES(
+        {
+          free_hot(p);
+          free_hot(p);
+          api::trim();
+        },
+        line("free", p, "freed twice: its run has more blocks back than it gave"));
+    free_hot(p);
+    flush_cache(tc);
+    void* anchor = malloc_hot(16);
+    EXPECT_DIES(free_hot(p), line("free", p, kNoBlock));
+    EXPECT_DIES(api::realloc(p, 100), line("realloc", p, kNoBlock));
+    EXPECT_DIES(api::usable_size(p), line("malloc_usable_size", p, kNoBlock));
+    free_hot(anchor);
+    flush_cache(tc);
+  }
+}
+
+TEST_F(InvalidPointer, LargeBlockOfABinFreedWronglyByAThreadOfAnotherShard) {
+  if constexpr (kShards < 2) GTEST_SKIP();
+  const unsigned other = (tc->shard + 1) % kShards;
+  drop_grants(tc);
+  reset_bins(tc);  // so that it keeps none
+  char* p = static_cast<char*>(test::blocks_of(other, slot_of(100000), 1).front());
+  EXPECT_DIES(free_hot(p + 16), line("free", p + 16, kNotStart));
+  EXPECT_DIES((free_hot(p), free_hot(p)), line("free", p, kNoBlock));
+  test::give_back({p});
 }
 
 TEST_F(InvalidPointer, LargeBlockThatReallocMoved) {

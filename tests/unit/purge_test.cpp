@@ -18,9 +18,11 @@ class Purge : public testing::Test {
   void SetUp() override {
     if constexpr (kPurgeDecayMs < 100 || kPurgeReservePages < 64) GTEST_SKIP() << "purged at once in this configuration";
     PageHeap::set_now(os::now_ms());
+    PageHeap::set_several_threads(false);
     anchor_ = take(1);
   }
   void TearDown() override {
+    PageHeap::set_several_threads(false);
     if (anchor_ != nullptr) PageHeap::free(anchor_, 1);
     EXPECT_NOTHING_LOST();
   }
@@ -30,7 +32,56 @@ class Purge : public testing::Test {
     memset(run->start, 1, size_t{pages} << kPageShift);
     return run;
   }
+  // What earlier tests used is forgotten, a tick at a time.
+  static void relax() {
+    while (PageHeap::reserve_pages() > 64) {
+      const size_t before = PageHeap::reserve_pages();
+      PageHeap::relax_reserve();
+      ASSERT_LE(PageHeap::reserve_pages(), before);
+    }
+  }
   hz3::Run* anchor_ = nullptr;
+};
+
+// A segment with dirty pages above the reserve, in short stretches and in long ones: the purge comes in the time of a swing.
+class Stretches : public Purge {
+ protected:
+  static constexpr unsigned kShort = 7, kShorts = 18, kLong = 8, kLongs = 3;
+
+  void SetUp() override {
+    Purge::SetUp();
+    if (anchor_ == nullptr) return;  // skipped
+    relax();
+    // Between any two of them a page is in use.
+    for (unsigned i = 0; i < kShorts + kLongs; i++) {
+      freed_.push_back(written(i < kShorts ? kShort : kLong));
+      held_.push_back(written(1));
+    }
+    segment_ = anchor_->segment;
+    now_ = os::now_ms();
+    PageHeap::set_now(now_);
+    segment_->swept_ms = now_;
+    for (hz3::Run* run : freed_) {
+      ASSERT_EQ(run->segment, segment_);
+      PageHeap::free(run, run->pages);
+    }
+    ASSERT_EQ(PageHeap::dirty_pages(), kShortPages + kLongPages);
+    ASSERT_GT(kShortPages, PageHeap::reserve_pages()) << "they alone exceed the reserve";
+  }
+  void TearDown() override {
+    for (hz3::Run* run : held_) PageHeap::free(run, 1);
+    Purge::TearDown();
+  }
+  // A purge so long after the start, of a segment into which pages were freed until then.
+  void purge_at(uint64_t ms) {
+    segment_->dirtied_ms = now_ + ms;
+    PageHeap::purge_all(now_ + ms, false);
+  }
+
+  static constexpr size_t kShortPages = kShort * kShorts, kLongPages = kLong * kLongs;
+  std::vector<hz3::Run*> freed_, held_;
+  Segment* segment_ = nullptr;
+  uint64_t now_ = 0;
 };
 
 TEST_F(Purge, PagesAgeAndThenGo) {
@@ -94,11 +145,7 @@ TEST_F(Purge, PagesNeverWrittenNeedNoPurge) {
 }
 
 TEST_F(Purge, WhatExceedsTheReserveAgesSoon) {
-  while (PageHeap::reserve_pages() > 64) {  // what earlier tests used is forgotten, a tick at a time
-    const size_t before = PageHeap::reserve_pages();
-    PageHeap::relax_reserve();
-    ASSERT_LE(PageHeap::reserve_pages(), before);
-  }
+  relax();
   std::vector<hz3::Run*> runs;
   for (int i = 0; i < 8; i++) runs.push_back(written(kSegmentPages / 4));
   for (hz3::Run* run : runs) PageHeap::free(run, run->pages);
@@ -108,6 +155,58 @@ TEST_F(Purge, WhatExceedsTheReserveAgesSoon) {
   PageHeap::purge_all(now + kSwingMs, false);
   PageHeap::purge_all(now + 2 * kSwingMs, false);
   EXPECT_LE(PageHeap::dirty_pages(), PageHeap::reserve_pages() + kSegmentPages);
+}
+
+TEST_F(Stretches, LongOnesGoInTheTimeOfASwingAndShortOnesInTheDecayTime) {
+  Kernel kernel;
+  purge_at(kSwingMs * 3 / 4);
+  EXPECT_EQ(PageHeap::dirty_pages(), kShortPages + kLongPages) << "marked as aging";
+  purge_at(kSwingMs * 3 / 2);
+  EXPECT_EQ(PageHeap::dirty_pages(), kShortPages);
+  EXPECT_EQ(kernel.calls(Call::Advise), kLongs);
+  for (uint64_t ms = 2 * kSwingMs; ms < kPurgeDecayMs; ms += kSwingMs / 2) {
+    purge_at(ms);
+    ASSERT_EQ(PageHeap::dirty_pages(), kShortPages) << "they wait: " << ms;
+  }
+  EXPECT_EQ(kernel.calls(Call::Advise), kLongs);
+  purge_at(kPurgeDecayMs);
+  EXPECT_EQ(PageHeap::dirty_pages(), 0u);
+  EXPECT_EQ(kernel.calls(Call::Advise), kLongs + kShorts);
+}
+
+// Where nothing was freed of late there is no more to gather.
+TEST_F(Stretches, ShortOnesOfAQuietSegmentDoNotWait) {
+  PageHeap::purge_all(now_ + kSwingMs * 3 / 2, false);
+  EXPECT_EQ(PageHeap::dirty_pages(), 0u);
+}
+
+TEST_F(Stretches, ATrimTakesShortOnesToo) {
+  PageHeap::purge_all(now_, true);
+  EXPECT_EQ(PageHeap::dirty_pages(), 0u);
+}
+
+TEST_F(Stretches, NeighboursThatWereFreedApartAreOneStretch) {
+  for (unsigned i = 0; i < 2; i++) {  // between the first two, and between the second and the third
+    PageHeap::free(held_.front(), 1);
+    held_.erase(held_.begin());
+  }
+  purge_at(kSwingMs * 3 / 4);
+  purge_at(kSwingMs * 3 / 2);
+  EXPECT_EQ(PageHeap::dirty_pages(), kShortPages - 3 * kShort);
+}
+
+// Each purge of theirs interrupts the others.
+TEST_F(Stretches, WaitForTheWholeDecayTimeWhileSeveralThreadsAreAtWork) {
+  EXPECT_EQ(PageHeap::swing_ms(), kSwingMs);
+  PageHeap::set_several_threads(true);
+  EXPECT_EQ(PageHeap::swing_ms(), kPurgeDecayMs);
+  purge_at(kPurgeDecayMs / 4);  // too early to look: the next one is the first
+  purge_at(kPurgeDecayMs * 3 / 4);
+  EXPECT_EQ(PageHeap::dirty_pages(), kShortPages + kLongPages);
+  purge_at(kPurgeDecayMs * 3 / 2);
+  EXPECT_LE(PageHeap::dirty_pages(), kShortPages);
+  PageHeap::set_several_threads(false);
+  EXPECT_EQ(PageHeap::swing_ms(), kSwingMs);
 }
 
 TEST_F(Purge, WhatExceedsTheMostGoesOnTheSpot) {

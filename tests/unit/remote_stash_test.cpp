@@ -54,7 +54,7 @@ TEST_F(RemoteStashTest, EveryBlockReachesItsOwnersInboxOnce) {
     const unsigned count = static_cast<unsigned>(random.below(kMost < 300 ? kMost : 300));
     for (unsigned i = 0; i < count; i++) {
       const unsigned dst = static_cast<unsigned>(random.below(kShards));
-      const Slot slot = 1 + static_cast<Slot>(random.below(kSlots - 1));
+      const Slot slot = 1 + static_cast<Slot>(random.below(kTierBins));
       pushed[dst].push_back(push(dst, slot, 1).front());
       ASSERT_EQ(stash->entries(), i + 1);
     }
@@ -166,7 +166,7 @@ TEST_F(RemoteStashTest, ABudgetFlushLeavesTheBytesOfWhatItLeaves) {
 TEST_F(RemoteStashTest, AbandonForgetsEverything) {
   Blocks lost;
   for (unsigned dst = 0; dst < kShards; dst++)
-    for (Slot slot : {Slot{1}, slot_of(64), kSlots - 1}) lost.push_back(push(dst, slot, 1).front());
+    for (Slot slot : {Slot{1}, slot_of(64), Slot{kTierBins}}) lost.push_back(push(dst, slot, 1).front());
   stash->abandon();
   EXPECT_EQ(stash->entries(), 0u);
   EXPECT_FALSE(stash->due());

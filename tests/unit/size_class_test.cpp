@@ -7,7 +7,7 @@ namespace hz3 {
 namespace {
 
 TEST(SizeClass, EverySizeGetsTheSmallestClassThatHoldsIt) {
-  for (size_t bytes = 0; bytes <= kMaxTierBytes; bytes++) {
+  for (size_t bytes = 0; bytes <= kMaxBinBytes; bytes++) {
     const Slot slot = slot_of(bytes);
     ASSERT_GE(slot, 1u);
     ASSERT_LT(slot, kSlots);
@@ -22,12 +22,27 @@ TEST(SizeClass, TiersCoverTheirRanges) {
   EXPECT_GT(class_bytes(kFirstSub4k + 1), small_v2::kMaxBytes);
   EXPECT_LE(class_bytes(kFirstMedium), sub4k::kMaxBytes);
   EXPECT_EQ(class_bytes(kFirstMedium + 1), 4096u);
-  EXPECT_EQ(class_bytes(kSlots - 1), kMaxTierBytes);
+  EXPECT_EQ(class_bytes(kTierBins), kMaxTierBytes);
+  EXPECT_GT(class_bytes(kFirstLarge + 1), kMaxTierBytes);
+  EXPECT_EQ(class_bytes(kSlots - 1), kMaxBinBytes);
+}
+
+// A page of 4096 bytes behind a header of the program's: databases have very many.
+TEST(SizeClass, APageWithAHeaderWastesLessThan128Bytes) {
+  for (size_t bytes = 4097; bytes <= 4608; bytes++) ASSERT_LT(class_bytes(slot_of(bytes)) - bytes, 128u) << bytes;
+}
+
+TEST(SizeClass, LargeClassesWasteLessThanAnEighth) {
+  for (size_t bytes = kMaxTierBytes + 1; bytes <= kMaxBinBytes; bytes++) {
+    const size_t waste = class_bytes(slot_of(bytes)) - bytes;
+    ASSERT_LT(waste * 8, bytes) << bytes;
+    ASSERT_TRUE(bytes > 65536 || waste < kPageSize) << "no more than the rest of its last page: " << bytes;
+  }
 }
 
 TEST(SizeClass, EverySizeAndAlignmentGetsBlocksThatHaveBoth) {
   for (size_t alignment = 1; alignment <= kPageSize; alignment *= 2)
-    for (size_t bytes = 0; bytes <= kMaxTierBytes; bytes += bytes < 512 ? 1 : 13) {
+    for (size_t bytes = 0; bytes <= kMaxBinBytes; bytes += bytes < 512 ? 1 : bytes < kMaxTierBytes ? 13 : 61) {
       const Slot slot = slot_of_aligned(bytes, alignment);
       if (slot == 0) {
         for (Slot s = slot_of(bytes); s < kSlots; s++)
@@ -38,13 +53,21 @@ TEST(SizeClass, EverySizeAndAlignmentGetsBlocksThatHaveBoth) {
       ASSERT_EQ(class_bytes(slot) % alignment, 0u);
     }
   EXPECT_EQ(slot_of_aligned(1, 2 * kPageSize), 0u);
-  EXPECT_EQ(slot_of_aligned(kMaxTierBytes + 1, 16), 0u);
+  EXPECT_EQ(slot_of_aligned(kMaxBinBytes, kPageSize), kSlots - 1);
+  EXPECT_EQ(slot_of_aligned(kMaxBinBytes + 1, 16), 0u);
 }
 
-// The largest class is a multiple of a page, so that no alignment up to a page needs the large path.
-TEST(SizeClass, AlignmentsUpToAPageAreServedByTheTiers) {
-  for (size_t alignment = 16; alignment <= kPageSize; alignment *= 2)
-    for (size_t bytes = 0; bytes <= kMaxTierBytes; bytes += 64) ASSERT_NE(slot_of_aligned(bytes, alignment), 0u);
+// The last class of the tiers is a multiple of a page, so that no alignment up to a page needs another tier; all classes above
+// are.
+TEST(SizeClass, AlignmentsUpToAPageAreServedByTheClassesOfTheirSize) {
+  for (size_t alignment = 16; alignment <= kPageSize; alignment *= 2) {
+    for (size_t bytes = 0; bytes <= kMaxTierBytes; bytes += 64) {
+      ASSERT_NE(slot_of_aligned(bytes, alignment), 0u);
+      ASSERT_LE(slot_of_aligned(bytes, alignment), kTierBins);
+    }
+    for (size_t bytes = kMaxTierBytes + 1; bytes <= kMaxBinBytes; bytes += 61)
+      ASSERT_EQ(slot_of_aligned(bytes, alignment), slot_of(bytes));
+  }
 }
 
 TEST(SizeClass, RunsAndBatchesAreWithinBounds) {
@@ -61,6 +84,20 @@ TEST(SizeClass, RunsAndBatchesAreWithinBounds) {
     EXPECT_LE(c.limit_most, kBinLimitBlocks > 16 ? kBinLimitBlocks : 16u);
     // What is written when blocks are first carved lies within the run.
     EXPECT_LE(round_up(size_t{c.carve} * c.size, kPageSize) / kPageSize, c.run.pages) << "class of " << c.size;
+  }
+}
+
+TEST(SizeClass, ALargeBlockIsARunOfItsOwn) {
+  for (Slot slot = kFirstLarge + 1; slot < kSlots; slot++) {
+    const ClassInfo& c = class_info(slot);
+    for (const RunShape& run : {c.first_run, c.run}) {
+      EXPECT_EQ(run.blocks, 1u);
+      EXPECT_EQ(size_t{run.pages} * kPageSize, c.size);
+    }
+    EXPECT_EQ(c.refill, 1u);
+    EXPECT_EQ(c.carve, 1u);
+    EXPECT_EQ(c.limit_first, clamp(kBinFirstBytes / c.size, 1, kBinLimitBlocks));
+    EXPECT_EQ(c.limit_most, clamp(kBinLimitBytes / c.size, 4, kBinLimitBlocks));
   }
 }
 

@@ -48,7 +48,7 @@ class SlowPath : public testing::Test {
 };
 
 TEST_F(SlowPath, AMissTakesARefillAndNoMore) {
-  for (Slot slot : {Slot{1}, slot_of(64), slot_of(4096), kSlots - 1}) {
+  for (Slot slot : {Slot{1}, slot_of(64), slot_of(4096), Slot{kTierBins}}) {
     const unsigned refill = class_info(slot).refill;
     returned_to(tc->shard, slot, 2 * refill);
     void* b = malloc_hot(class_bytes(slot));

@@ -48,6 +48,7 @@ TEST_F(ThreadCacheTest, AttachGivesTheShardWithTheFewestThreads) {
       caches.push_back(tc);
     }
     for (unsigned i = 0; i < kShards; i++) ASSERT_EQ(thread_registry.live_threads(i), expected[i]);
+    ASSERT_EQ(thread_registry.threads(), live_threads());
   }
   EXPECT_EQ(std::set<ThreadCache*>(caches.begin(), caches.end()).size(), caches.size());
   for (ThreadCache* tc : caches) thread_registry.detach(tc);
@@ -76,7 +77,7 @@ TEST_F(ThreadCacheTest, ARecycledStructureIsAsNew) {
   tc->overflowed[3] = true;
   tc->destructor_rounds = 2;
   tc->stash_waits = 5;
-  may_keep(tc, slot_of(64));
+  tc->keeps[slot_of(64)] = true;
   grow_limit(tc, slot_of(1024));
   drop_grants(tc);
   thread_registry.detach(tc);
@@ -85,7 +86,7 @@ TEST_F(ThreadCacheTest, ARecycledStructureIsAsNew) {
   EXPECT_FALSE(again->overflowed[3]);
   EXPECT_EQ(again->destructor_rounds, 0);
   EXPECT_EQ(again->stash_waits, 0u);
-  EXPECT_EQ(again->keep_above[slot_of(64)], kKeepNone);
+  EXPECT_FALSE(again->keeps[slot_of(64)]);
   EXPECT_EQ(again->limit[slot_of(1024)], class_info(slot_of(1024)).limit_first);
   EXPECT_EQ(memcmp(again->slot_map, kClassTables.slot_of, sizeof again->slot_map), 0);
   thread_registry.detach(again);
@@ -111,7 +112,7 @@ TEST_F(ThreadCacheTest, WhatAThreadHeldIsBackWhenItHasEnded) {
   for (int i = 0; i < 50; i++) foreign.push_back(malloc_hot(64));
   test::in_thread([&] {
     Blocks blocks;
-    for (size_t bytes : {16, 64, 1000, 3000, 4096, 30000})
+    for (size_t bytes : {16, 64, 1000, 3000, 4096, 30000, 50000, 262144})
       for (int i = 0; i < 40; i++) blocks.push_back(malloc_hot(bytes));
     for (void* b : blocks) free_hot(b);
     for (void* b : foreign) free_hot(b);

@@ -56,9 +56,9 @@ inline void sleep_milliseconds(long milliseconds) {
   nanosleep(&wait, nullptr);
 }
 
-// What a program does that is not fully idle: a few small requests now and then.
+// What a program does that is not fully idle: a few small requests now and then, and a large one, which always is an event.
 inline void tick() {
-  for (size_t size : {24, 100, 700, 3000, 9000, 60000}) free(malloc(size));
+  for (size_t size : {24, 100, 700, 3000, 9000, 60000, 300000}) free(malloc(size));
   sleep_milliseconds(10);
 }
 

@@ -83,7 +83,7 @@ TEST_F(Ring, ManyTimesAroundNothingIsLost) {
   for (int round = 0; round < 300; round++) {
     for (uint64_t n = random.below(100); n-- > 0; pushed++) {
       const unsigned dst = static_cast<unsigned>(random.below(kShards));
-      const Slot slot = 1 + static_cast<Slot>(random.below(kSlots - 1));
+      const Slot slot = 1 + static_cast<Slot>(random.below(kTierBins));
       ring->stash_push(dst, slot, test::blocks_of(dst, slot, 1).front());
     }
     ring->stash_flush_budget(static_cast<unsigned>(random.below(80)));

@@ -30,15 +30,15 @@ TEST_F(Tiny, LimitsAreAtTheirEnds) {
   for (Slot slot = 1; slot < kSlots; slot++) {
     const ClassInfo& c = class_info(slot);
     EXPECT_LE(c.limit_first, 8);
-    EXPECT_GE(c.limit_first, 4);
+    EXPECT_GE(c.limit_first, slot <= kTierBins ? 4 : 1);
     EXPECT_GE(c.limit_most, c.limit_first);
     EXPECT_LE(c.limit_most, 16);
     EXPECT_LE(c.refill, 4u * c.size > kPageSize ? 4 : 8) << "or a page, as far as the limit allows";
     for (int i = 0; i < 5; i++) grow_limit(tc, slot);
     EXPECT_EQ(tc->limit[slot], c.limit_most);
+    drop_grants(tc);  // all large classes together would exceed the budget
+    reset_bins(tc);
   }
-  drop_grants(tc);
-  reset_bins(tc);
 }
 
 TEST_F(Tiny, BinsOfAllClassesKeepTheirBound) {
@@ -63,7 +63,7 @@ TEST_F(Tiny, BinsOfAllClassesKeepTheirBound) {
 
 TEST_F(Tiny, PagesGoBackAtOnce) {
   Blocks blocks;
-  for (size_t bytes : {100000, 200000, 500000, 3 << 20})
+  for (size_t bytes : {300000, 400000, 500000, 3 << 20})
     for (int i = 0; i < 3; i++) {
       blocks.push_back(malloc_hot(bytes));
       memset(blocks.back(), 1, bytes);
@@ -74,6 +74,16 @@ TEST_F(Tiny, PagesGoBackAtOnce) {
     EXPECT_EQ(large::cached_span_bytes(), 0u);
   }
   EXPECT_EQ(arenas.bytes_in_use(), 0u) << "and segments to the arena";
+  // And of those in bins as soon as they leave them.
+  for (size_t bytes : {40000, 100000, 200000}) {
+    void* b = malloc_hot(bytes);
+    memset(b, 1, bytes);
+    free_hot(b);
+    EXPECT_EQ(tc->head[slot_of(bytes)], b);
+    flush_cache(tc);
+    EXPECT_EQ(PageHeap::dirty_pages(), 0u);
+    EXPECT_EQ(arenas.bytes_in_use(), 0u);
+  }
 }
 
 TEST_F(Tiny, BlocksOfARunThatWentBackAreCleared) {
