@@ -138,17 +138,37 @@ void* calloc_slow(size_t bytes) noexcept {
   return p;
 }
 
-void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
-  const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
-  const Slot slot = tag_slot(tag);
-  if (unlikely(slot - 1 >= kBins || is_static_cache(tc))) return free_slow(p);
+namespace {
+
+// Keeps a block of another shard in the thread's own bin, if that may have it.
+HZ3_ALWAYS_INLINE bool keep(ThreadCache* tc, Slot slot, void* p) {
   if (tc->room[slot] > tc->keep_above[slot]) {
     push(tc, slot, p);
     if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
-    return;
+    return true;
   }
   if (tc->keeps[slot]) tc->overflowed[slot] = true;
-  if (unlikely(send_away(tc, tag_shard(tag), slot, p) || slot > kTierBins)) slow_call_event(tc);
+  return false;
+}
+
+// What is no block of a tier, or is freed by a thread without a cache. Event, if a large block goes to its owner: a thread that
+// frees nothing else sees time pass.
+HZ3_SLOW void free_remote_slow(void* p, Tag tag, ThreadCache* tc) {
+  const Slot slot = tag_slot(tag);
+  if (slot - 1 >= kBins || is_static_cache(tc)) return free_slow(p);
+  if (keep(tc, slot, p)) return;
+  send_away(tc, tag_shard(tag), slot, p);
+  slow_call_event(tc);
+}
+
+}  // namespace
+
+void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
+  const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
+  const Slot slot = tag_slot(tag);
+  if (unlikely(slot - 1 >= kTierBins || is_static_cache(tc))) return free_remote_slow(p, tag, tc);
+  if (keep(tc, slot, p)) return;
+  if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 
 void free_slow(void* p) noexcept {
