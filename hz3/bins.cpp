@@ -84,7 +84,8 @@ void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
       }
       if (list != nullptr) {
         tc->overflowed[slot] = true;
-        if (!may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
+        // A list longer than the limit would make the bin longer still that takes it.
+        if (count > tc->limit[slot] || !may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
       }
       tc->head[slot] = nullptr;
       length = 0;

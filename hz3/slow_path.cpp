@@ -16,7 +16,8 @@ namespace {
 constexpr uint32_t kFreesBeforeCache = 32;
 thread_local constinit uint32_t early_frees = 0;
 
-constexpr unsigned kAdoptAt = 64;      // blocks in an inbox that its owner has not come for
+constexpr unsigned kAdoptAt = 64;  // blocks in an inbox that its owner has not come for
+constexpr unsigned kLargeHitsAnEvent = 16;
 constexpr unsigned kShardsAsked = 16;  // at most, in one search for blocks of other shards
 
 // Blocks that another shard has and does not use: those in central, and inboxes that fill up because their owner's threads
@@ -118,7 +119,10 @@ HZ3_ALWAYS_INLINE void* large_zero(size_t bytes, bool* zero) {
   ThreadCache* tc = tls_cache;
   const Slot slot = slot_of(bytes);
   *zero = false;
-  return likely(tc->head[slot] != nullptr) ? pop(tc, slot) : alloc_slow_zero(tc, slot, zero);
+  if (unlikely(tc->head[slot] == nullptr)) return alloc_slow_zero(tc, slot, zero);
+  // In a program of few and large blocks these are the calls that see time pass.
+  if (unlikely(++tc->large_hits % kLargeHitsAnEvent == 0)) slow_call_event(tc);
+  return pop(tc, slot);
 }
 
 }  // namespace
@@ -140,16 +144,34 @@ void* calloc_slow(size_t bytes) noexcept {
   return p;
 }
 
+namespace {
+
+// Keeps a block of another shard in the thread's own bin, if that takes such.
+HZ3_ALWAYS_INLINE bool keep(ThreadCache* tc, Slot slot, void* p) {
+  if (!tc->keeps[slot]) return false;
+  push(tc, slot, p);
+  if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
+  return true;
+}
+
+// What is no block of a tier, or is freed by a thread without a cache. Event, if a large block goes to its owner: a thread that
+// frees nothing else sees time pass.
+HZ3_SLOW void free_remote_slow(void* p, Tag tag, ThreadCache* tc) {
+  const Slot slot = tag_slot(tag);
+  if (slot - 1 >= kBins || is_static_cache(tc)) return free_slow(p);
+  if (keep(tc, slot, p)) return;
+  send_away(tc, tag_shard(tag), slot, p);
+  slow_call_event(tc);
+}
+
+}  // namespace
+
 void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
   const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
   const Slot slot = tag_slot(tag);
-  if (unlikely(slot - 1 >= kBins || is_static_cache(tc))) return free_slow(p);
-  if (tc->keeps[slot]) {
-    push(tc, slot, p);
-    if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
-    return;
-  }
-  if (unlikely(send_away(tc, tag_shard(tag), slot, p) || slot > kTierBins)) slow_call_event(tc);
+  if (unlikely(slot - 1 >= kTierBins || is_static_cache(tc))) return free_remote_slow(p, tag, tc);
+  if (keep(tc, slot, p)) return;
+  if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 
 void free_slow(void* p) noexcept {

@@ -57,6 +57,7 @@ struct alignas(2 * kCacheLine) ThreadCache {
   uint32_t shard;
   uint32_t frees_since_look;  // at the clock, counted when bins get room for them
   uint32_t stash_waits;       // slow calls since the stash was last flushed
+  uint32_t large_hits;        // mallocs of large bins that had a block
   uint64_t now_ms;            // when the thread was last in a slow path
   uint64_t trimmed_ms;        // when bins were last looked at for trimming
   Slot next_trim;

@@ -80,7 +80,7 @@ TEST_F(BinBounds, RandomWorkAgreesWithACountedModel) {
         if (allocates && before != 0) {
           ASSERT_EQ(in_bin, before - 1);
         } else if (allocates) {
-          ASSERT_LT(in_bin, in_depot ? tc->limit[slot] + 1u : class_info(slot).refill) << "one block of what came is out";
+          ASSERT_LT(in_bin, in_depot ? bound(tc, slot) : class_info(slot).refill) << "one block of what came is out";
         } else {
           ASSERT_TRUE(in_bin == before + 1 || (in_bin <= list_bound(tc, slot) && tc->overflowed[slot]))
               << "it grew by one, or overflowed: then the last list is left, or nothing";

@@ -88,7 +88,8 @@ TEST_F(DepotTest, ItsLimitDoublesUpToABoundAndIsOfTheBudget) {
   for (int i = 0; i < 20; i++) {
     make_room();
     EXPECT_LE(Depot::granted(), kDepotBytes);
-    EXPECT_TRUE(Depot::granted() > limit || limit == kDepotBytes || Depot::granted() > kDepotBytes / 2 || limit >= 31 * kListBytes)
+    EXPECT_TRUE(Depot::granted() > limit || limit == kDepotBytes || Depot::granted() > kDepotBytes / 2 ||
+                limit >= 31 * kListBytes)
         << limit;
     limit = Depot::granted();
     EXPECT_EQ(process_budget.granted(), before + limit);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "hz3/bins.hpp"
+#include "hz3/depot.hpp"
 #include "hz3/hot.hpp"
 #include "hz3/large.hpp"
 #include "tests/unit/blocks.hpp"
@@ -29,6 +30,7 @@ class LargeBins : public testing::Test {
   }
   void TearDown() override {
     flush_cache(tc);
+    Depot::send_all_home();
     for (unsigned shard = 0; shard < kShards; shard++)
       for (Slot slot = kFirstLarge + 1; slot < kSlots; slot++)
         EXPECT_EQ(Central::of(shard).runs(slot), 0u) << class_bytes(slot);
@@ -218,18 +220,16 @@ TEST_F(RemoteLargeBins, AThreadThatAllocatesFromTheClassKeepsThem) {
   for (Slot slot : {kFirstLarge + 1, slot_of(100000), kSlots - 1}) {
     const size_t bytes = class_bytes(slot);
     void* mine = malloc_hot(bytes);
-    const Blocks foreign = test::blocks_of(other_shard(), slot, 2);
-    for (void* b : foreign) {
-      free_hot(b);
-      EXPECT_EQ(tc->head[slot], b) << "as its own";
-    }
-    EXPECT_EQ(malloc_hot(bytes), foreign[1]);
-    EXPECT_EQ(tag_of(foreign[1]), make_tag(slot, other_shard())) << "it knows its owner for ever";
-    free_hot(foreign[1]);
+    void* foreign = test::blocks_of(other_shard(), slot, 1).front();
+    free_hot(foreign);
+    EXPECT_EQ(tc->head[slot], foreign) << "as its own";
+    EXPECT_EQ(malloc_hot(bytes), foreign);
+    EXPECT_EQ(tag_of(foreign), make_tag(slot, other_shard())) << "it knows its owner for ever";
+    free_hot(foreign);
     // Its own is of another shard than the others: all go home, each to its owner.
     free_hot(mine);
     flush_cache(tc);
-    for (void* b : {foreign[0], foreign[1], mine}) EXPECT_EQ(tag_of(b), 0u);
+    for (void* b : {foreign, mine}) EXPECT_EQ(tag_of(b), 0u);
     EXPECT_EQ(tc->stash.entries(), 0u);
     EXPECT_TRUE(Inbox::of(other_shard()).empty());
     EXPECT_EQ(Central::of(other_shard()).runs(slot), 0u);
