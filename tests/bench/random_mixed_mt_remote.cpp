@@ -31,6 +31,7 @@ constexpr unsigned kBatch = 32;   // steps
 constexpr unsigned kYields = 16;  // and then
 constexpr unsigned kSleeps = 100;
 constexpr long kSleepNanoseconds = 100'000;  // before a full ring is a fallback
+constexpr uint64_t kPatience = 100;
 constexpr double kVoidRate = 0.001;
 constexpr uint64_t kInFlight = 4096;  // blocks that one thread may have on its way, where ring_slots is not given
 
@@ -53,7 +54,7 @@ struct EmptyHeap {
 char EmptyHeap::pool[4096];
 
 struct alignas(128) Count {
-  uint64_t mallocs, frees, sent, fallbacks, waits;
+  uint64_t mallocs, frees, sent, fallbacks, waits, warm_up;
 };
 
 template <class Heap>
@@ -85,7 +86,7 @@ class Worker {
   }
 
   const Count& count() const { return count_; }
-  void forget_counts() { count_ = Count{}; }
+  void begin_count() { count_ = Count{0, 0, 0, 0, 0, count_.mallocs + count_.frees}; }
 
   // Nothing is to be sent to this thread any more.
   void close() {
@@ -155,6 +156,8 @@ class Worker {
   }
 
   [[gnu::noinline]] bool send_patiently(bench::Ring& ring, void* block) {
+    // A run with so many fallbacks is void, most likely; it is not to last for hours as well.
+    if (ring.never_has_room() || count_.fallbacks >= kPatience) return false;
     for (unsigned i = 0; i < kYields + kSleeps && !ring.closed(); ++i) {
       receive_all();  // otherwise two threads could wait for each other
       count_.waits++;
@@ -192,7 +195,7 @@ int run(const Options& options, uint64_t ring_slots) {
   bench::in_threads(options.threads, [&](unsigned id) {
     Worker<Heap> worker(options, rings, id);
     worker.steps(options.iters / 8);
-    worker.forget_counts();
+    worker.begin_count();
     barrier.wait();
     laps[id].begin = bench::now();
     worker.steps(options.iters);
@@ -211,8 +214,10 @@ int run(const Options& options, uint64_t ring_slots) {
     all.sent += counts[i].sent;
     all.fallbacks += counts[i].fallbacks;
     all.waits += counts[i].waits;
+    all.warm_up += counts[i].warm_up;
   }
   bench::report(laps, options.threads);
+  printf("[WARM_UP] warm_ops=%lu\n", all.warm_up);  // for who counts what the whole process does
   const auto share = [](uint64_t part, uint64_t whole) {
     return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
   };

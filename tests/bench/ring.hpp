@@ -15,6 +15,8 @@ class alignas(128) Ring {
     slots_ = slots;
   }
 
+  bool never_has_room() const { return slots_ == 0; }
+
   // By the writer. False: full.
   bool push(void* block) {
     const uint64_t tail = tail_.load(std::memory_order_relaxed);
