@@ -3,6 +3,7 @@ import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 
 import running
@@ -50,13 +51,18 @@ def parse_cachegrind(text):
     return found
 
 
+def message(text):
+    """The last line that is not valgrind's."""
+    return running.last_line("\n".join(line for line in text.splitlines() if not re.match(r"(==|--)\d+", line)))
+
+
 def execute(command, library, prefix, pass_fds=()):
     """Runs `prefix env ... command`: what counts is not preloaded itself. Returns the program's figures and stderr."""
     variables = ["{}={}".format(*item) for item in running.environment(library).items()]
     done = subprocess.run(prefix + ["env", "-i"] + variables + command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, env=running.environment(""), timeout=600, pass_fds=pass_fds)
     if done.returncode != 0:
-        raise CannotCount("{}: {}".format(os.path.basename((prefix or command)[0]), running.last_line(done.stderr or done.stdout)))
+        raise CannotCount("{}: {}".format(os.path.basename((prefix or command)[0]), message(done.stderr or done.stdout)))
     return running.figures_of(done.stdout), done.stderr
 
 
@@ -78,7 +84,7 @@ def with_perf(command, library, perf="perf"):
         with os.fdopen(read) as pipe:
             counted = parse_perf(pipe.read())
     if not counted:
-        raise CannotCount("perf stat: " + running.last_line(error))
+        raise CannotCount("perf stat: " + message(error))
     return operations(figures), counted
 
 
@@ -100,15 +106,20 @@ def with_cachegrind(command, library):
     figures, error = execute(command, library, prefix)
     counted = parse_cachegrind(error)
     if not counted:
-        raise CannotCount("valgrind: " + re.sub(r"^[-=]+\d+[-=]+ ", "", running.last_line(error)))
+        raise CannotCount("valgrind counted nothing")
     return operations(figures), counted
 
 
-def per_operation(count, short, long):
-    """Counts of one operation: what the long run did more than the short one. The start of the process cancels out."""
-    fewer_ops, fewer = count(short)
-    more_ops, more = count(long)
-    if more_ops <= fewer_ops:
-        raise CannotCount("the longer run did not do more")
-    return {event: None if more[event] is None or fewer.get(event) is None else (more[event] - fewer[event]) / (more_ops - fewer_ops)
-            for event in more}
+def per_operation(count, short, long, repeats=1):
+    """Counts of one operation: what the long run did more than the short one, the median of `repeats` such pairs. The start of
+    the process cancels out."""
+    found = {}
+    for _ in range(repeats):
+        fewer_ops, fewer = count(short)
+        more_ops, more = count(long)
+        if more_ops <= fewer_ops:
+            raise CannotCount("the longer run did not do more")
+        for event in more:
+            known = more[event] is not None and fewer.get(event) is not None
+            found.setdefault(event, []).append((more[event] - fewer[event]) / (more_ops - fewer_ops) if known else None)
+    return {event: None if None in values else statistics.median(values) for event, values in found.items()}

@@ -5,17 +5,16 @@
     make perf-stat WORKLOAD=t8.mixed.r50 LIBS="old=/tmp/old.so new=build/lanes/libhakozuna_hz3_fast.so glibc="
     make perf-stat CONFIGS="fast_defconfig fast_defconfig+configs/debug.config"    builds and compares configurations
 
-Each count is the difference of a run and of one that is twice as long, divided by the operations that it did more: starting
-the process is in none. Hardware counters come from `perf stat`. On a machine without them (most virtual ones) the table says so,
+Each count is the difference of a run and of one that is twice as long, divided by the operations that it did more (the median
+of RUNS such pairs): starting the process is in none. What happens rarely may come out slightly below zero. Hardware counters come from `perf stat`. On a machine without them (most virtual ones) the table says so,
 keeps the software events, and takes exact instruction counts and simulated cache misses from cachegrind.
 
 Settings, from the environment or as make variables: LIBS, CONFIGS, WORKLOAD (a row of run_bench_hz3_ssot.sh --list),
-ITERS (default 1000000), WS, SKIP_BUILD=1, OUT=build/bench/perf-stat.json.
+ITERS (default 1000000), WS, RUNS (default 5), SKIP_BUILD=1, OUT=build/bench/perf-stat.json.
 """
 import json
 import os
 import pathlib
-import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -38,9 +37,8 @@ def build_configurations(text):
         name = "+".join(part.removesuffix("_defconfig").removesuffix(".config") for part in parts)
         folder = settings.SRCTREE / "build/perf-stat" / name
         folder.mkdir(parents=True, exist_ok=True)
-        make = ["make", "-s", "-C", str(settings.SRCTREE), "O=" + str(folder), "-j{}".format(os.cpu_count())]
         for goals in (parts, ["all"]):
-            done = subprocess.run(make + goals, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = settings.run_make("O=" + str(folder), *goals)
             if done.returncode != 0:
                 raise settings.Wrong("CONFIGS: '{}': {}".format(word, (done.stdout.strip().splitlines() or ["make failed"])[-1]))
         found[name] = str(next(folder.glob("libhakozuna_hz3_*.so")))
@@ -60,7 +58,7 @@ def read_settings():
                 raise settings.Wrong("WORKLOAD='{}': no row has that name".format(workload))
             yield [settings.program(row.program)] + row.arguments
 
-    return workload, commands, iters
+    return workload, commands, iters, settings.whole("RUNS", 5)
 
 
 def libraries():
@@ -73,22 +71,23 @@ def libraries():
     return found
 
 
-def attempt(notes, count, pair, library):
+def attempt(notes, count, pair, library, repeats=1):
     """What `count` finds; {} with a note where it cannot count."""
     try:
-        return counters.per_operation(lambda command: count(command, library), *pair)
+        return counters.per_operation(lambda command: count(command, library), *pair, repeats)
     except counters.CannotCount as problem:
         if str(problem) not in notes:
             notes.append(str(problem))
         return {}
 
 
-def measure(found, commands, iters, perf=counters.with_perf):
+def measure(found, commands, iters, repeats=1, perf=counters.with_perf):
     """({name: {event: per operation}}, notes)"""
     notes, results = [], {}
     pair = list(commands(iters))
     for name, library in found.items():
-        results[name] = attempt(notes, perf, pair, library) or attempt(notes, counters.with_rusage, pair, library)
+        results[name] = (attempt(notes, perf, pair, library, repeats)
+                         or attempt(notes, counters.with_rusage, pair, library, repeats))
     missing = [event for event in counters.HARDWARE if all(result.get(event) is None for result in results.values())]
     if missing:
         notes.append("not supported on this machine: {}".format(", ".join(missing)))
@@ -117,7 +116,7 @@ def table(workload, results, notes):
         cells = []
         for value in values:
             cell = figure(None if value is None else value * scale)
-            if value is not None and len(cells) > 0 and values[0]:
+            if cells and value is not None and value > 0 and values[0] is not None and values[0] > 0:
                 cell += " ({:.2f})".format(value / values[0])
             cells.append(cell)
         yield "{:38}".format(event + (" (ns)" if event == "task-clock" else "")) + "".join("{:>20}".format(cell) for cell in cells)
@@ -134,12 +133,12 @@ def main():
             raise settings.Wrong("'{}': settings come from the environment (see --help)".format(sys.argv[1]))
         if not settings.flag("SKIP_BUILD"):
             settings.build(("fast", "scale"))
-        workload, commands, iters = read_settings()
+        workload, commands, iters, repeats = read_settings()
         list(commands(iters))
         found = libraries()
     except settings.Wrong as wrong:
         settings.fail(wrong)
-    results, notes = measure(found, commands, iters)
+    results, notes = measure(found, commands, iters, repeats)
     print("\n".join(table(workload, results, notes)))
     out = pathlib.Path(os.environ.get("OUT") or settings.RESULTS / "perf-stat.json")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,7 @@ def workloads(iters):
         Row("strings", "strings", 1, scaled(0.15)),
         Row("churn", "thread_churn", 4, scaled(0.0005)),
         Row("compiler", "compiler", 1, scaled(0.25)),
+        Row("phases", "phases", 32, 2, 0),
     ]
 
 

@@ -99,13 +99,17 @@ def allocators():
     return found, missing
 
 
+def run_make(*arguments):
+    """Of the source tree, whether or not this script was itself started by make."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", "-s", "-C", str(SRCTREE), "-j{}".format(os.cpu_count()), *arguments], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
 def build(lanes=("fast",)):
     """Builds the lanes into build/lanes, and the benchmark programs."""
-    make = ["make", "-s", "-C", str(SRCTREE), "-j{}".format(os.cpu_count())]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    for command in (make + ["lane-" + lane for lane in lanes], make + ["O=build/fast", "bench"]):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              env=environment)
+    for goals in (["lane-" + lane for lane in lanes], ["O=build/fast", "bench"]):
+        done = run_make(*goals)
         if done.returncode != 0:
             sys.stderr.write(done.stdout)
             fail("the build failed")

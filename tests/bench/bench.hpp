@@ -119,15 +119,23 @@ class Arguments {
 // ---- whose malloc ----------------------------------------------------------------------------------------------------------
 
 // The dynamic linker goes on without a library that it cannot preload, and then glibc would be measured under another name.
-// A preload may define no malloc at all, which is the same mistake.
+// A preload may define no malloc at all, which is the same mistake. Valgrind preloads a library of its own, without malloc.
 inline void require_preload() {
   Dl_info info{};
-  char wanted[PATH_MAX], actual[PATH_MAX];
+  char wanted[PATH_MAX], actual[PATH_MAX], list[2 * PATH_MAX];
   const char* preload = getenv("LD_PRELOAD");
-  if (dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info) == 0 || info.dli_fname == nullptr)
+  if (dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info) == 0 || info.dli_fname == nullptr ||
+      realpath(info.dli_fname, actual) == nullptr)
     die(kPreloadDidNotTake, "malloc is in no library");
-  if (preload == nullptr || *preload == '\0') return;
-  if (realpath(preload, wanted) == nullptr || realpath(info.dli_fname, actual) == nullptr || strcmp(wanted, actual) != 0)
+  if (preload == nullptr || strlen(preload) >= sizeof list) return;
+  strcpy(list, preload);
+  unsigned libraries = 0;
+  for (char *rest = list, *path; (path = strsep(&rest, ": ")) != nullptr;) {
+    if (*path == '\0' || strstr(path, "/vgpreload_") != nullptr) continue;
+    if (realpath(path, wanted) != nullptr && strcmp(wanted, actual) == 0) return;
+    libraries++;
+  }
+  if (libraries > 0)
     die(kPreloadDidNotTake, "the preload did not take: malloc is that of %s, not of %s", info.dli_fname, preload);
 }
 
