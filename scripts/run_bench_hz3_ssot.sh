@@ -7,7 +7,7 @@
 #
 # Settings, all from the environment:
 #   RUNS=30        rounds; each runs every row under every allocator once. One more before them warms up
-#   ITERS=4000000  steps of a single-threaded row; the others follow from it
+#   ITERS=8000000  steps of a single-threaded row; the others follow from it
 #   WS=400         slots of each thread
 #   THREADS='1 8 32'   of the multi-threaded rows
 #   SUITE=ssot     or workloads (after real programs), or all

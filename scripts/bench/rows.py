@@ -38,14 +38,14 @@ def workloads(iters):
         return max(1, int(iters * part))
 
     return [
-        Row("server", "server", 8, 8, scaled(0.03)),
-        Row("pipeline", "pipeline", 4, scaled(0.1)),
-        Row("realloc", "realloc_growth", 1, scaled(0.02)),
-        Row("aging", "aging", 1, 16, scaled(0.3)),
-        Row("large", "large_blocks", 1, 64, scaled(0.0005)),
-        Row("strings", "strings", 1, scaled(0.15)),
-        Row("churn", "thread_churn", 4, scaled(0.0005)),
-        Row("compiler", "compiler", 1, scaled(0.25)),
+        Row("server", "server", 8, 8, scaled(0.02)),
+        Row("pipeline", "pipeline", 4, scaled(0.08)),
+        Row("realloc", "realloc_growth", 1, scaled(0.01)),
+        Row("aging", "aging", 1, 16, scaled(0.15)),
+        Row("large", "large_blocks", 1, 64, scaled(0.00015)),
+        Row("strings", "strings", 1, scaled(0.05)),
+        Row("churn", "thread_churn", 4, scaled(0.0001)),
+        Row("compiler", "compiler", 1, scaled(0.2)),
         Row("phases", "phases", 32, 2, 0),
     ]
 
