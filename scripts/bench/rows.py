@@ -1,5 +1,6 @@
 """What is measured: a row is a benchmark program with arguments. docs/benchmarks.md describes them."""
 import fnmatch
+import os
 
 from settings import Wrong
 
@@ -46,16 +47,31 @@ def workloads(iters):
         Row("strings", "strings", 1, scaled(0.05)),
         Row("churn", "thread_churn", 4, scaled(0.0001)),
         Row("compiler", "compiler", 1, scaled(0.2)),
-        Row("phases", "phases", 32, 2, 0),
+        Row("phases", "phases", scaled(4e-6), 2, 0),
     ]
+
+
+TRACE_REPEATS = 3  # the first one meets fresh memory
+
+
+def traces(paths):
+    for path in paths:
+        if not os.path.isfile(path):
+            raise Wrong("TRACES: '{}': there is no such file".format(path))
+    return [Row(os.path.basename(path).removesuffix(".trace"), "trace_replay", os.path.abspath(path), TRACE_REPEATS) for path in paths]
 
 
 def chosen(suite, patterns, iters, ws, threads):
     rows = []
+    recorded = os.environ.get("TRACES", "").split()
+    if suite == "traces" and not recorded:
+        raise Wrong("SUITE='traces': TRACES names none")
     if suite in ("ssot", "all"):
         rows += ssot(iters, ws, threads)
     if suite in ("workloads", "all"):
         rows += workloads(iters)
+    if suite in ("traces", "all"):
+        rows += traces(recorded)
     wanted = patterns.split() or ["*"]
     for pattern in wanted:
         if not any(fnmatch.fnmatchcase(row.name, pattern) for row in rows):

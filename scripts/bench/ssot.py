@@ -125,7 +125,7 @@ def check_preloads(allocators, execute=running.run):
 
 def read_settings():
     options = {"runs": settings.whole("RUNS", 30), "iters": settings.whole("ITERS", 8_000_000, 100, 10**11),
-               "ws": settings.whole("WS", 400, 1, 10**8), "suite": settings.one_of("SUITE", "ssot", ("ssot", "workloads", "all"))}
+               "ws": settings.whole("WS", 400, 1, 10**8), "suite": settings.one_of("SUITE", "ssot", ("ssot", "workloads", "traces", "all"))}
     threads = settings.wholes("THREADS", "1 8 32", 1, 4096)
     rows = all_rows.chosen(options["suite"], os.environ.get("ROWS", ""), options["iters"], options["ws"], threads)
     options["threads"] = " ".join(map(str, threads))

@@ -14,7 +14,7 @@ LIBRARY = os.environ.get("HZ3_LIBRARY", "")
 OBJTREE = os.environ.get("HZ3_OBJTREE", "")
 PROGRAMS = pathlib.Path(OBJTREE) / "tests/bin/bench"
 # Nothing of the caller's settings; a peer that is installed would only take time.
-CLEAN = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "SKIP_BUILD": "1", "HZ3_SO": LIBRARY,
+CLEAN = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "SKIP_BUILD": "1", "HZ3_SO": LIBRARY,
          "HZ3_BENCH_PROGRAMS": str(PROGRAMS), "MIMALLOC_SO": "none", "TCMALLOC_SO": "none", "JEMALLOC_SO": "none"}
 
 
@@ -33,7 +33,7 @@ class BenchTest(unittest.TestCase):
 
     def run_script(self, script, *arguments, limit=100, **settings):
         """A script of scripts/, with settings in its environment."""
-        return subprocess.run([str(ROOT / "scripts" / script), *arguments], env=dict(CLEAN, **settings), cwd=self.folder,
+        return subprocess.run([str(ROOT / "scripts" / script), *arguments], env=dict(CLEAN, HOME=str(self.folder), **settings), cwd=self.folder,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit)
 
     def script(self, name, text):
