@@ -113,9 +113,10 @@ def ratios(result, peer):
         axis.plot([value], [y], color=colour, marker="o", markersize=4)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: "{:g}".format(x)))
-    axis.xaxis.set_minor_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: "{:g}".format(round(x, 3))))
-    axis.tick_params(axis="x", which="both", labelsize=8, labelrotation=45)
+    low, high = axis.get_xlim()
+    ticks = [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.1, 1.5, 2, 3, 5, 10, 20, 50) if low < tick < high]
+    axis.set_xticks(ticks, ["{:g}".format(tick) for tick in ticks], fontsize=8)
+    axis.set_xticks([], minor=True)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel("{} / {}, to the right of 1: {} is faster".format(result["allocators"][0], peer, result["allocators"][0]))
