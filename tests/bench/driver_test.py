@@ -93,7 +93,7 @@ class Running(_support.BenchTest):
 class Order(_support.BenchTest):
     def measure(self, execute, rounds=4, names=("hz3", "a", "b")):
         os.environ["HZ3_BENCH_PROGRAMS"] = str(self.folder)
-        self.addCleanup(os.environ.pop, "HZ3_BENCH_PROGRAMS")
+        self.addCleanup(os.environ.pop, "HZ3_BENCH_PROGRAMS", None)
         self.script("fake", "")
         measurement = ssot.Measurement([rows.Row("r1", "fake", 1), rows.Row("r2", "fake", 2)], {name: name for name in names}, rounds,
                                        execute, Silent())
@@ -153,6 +153,12 @@ class Order(_support.BenchTest):
 
         measurement = self.measure(execute)
         self.assertFalse(measurement.complete())
+        for valid, expected in ((1, False), (2, True)):  # of four
+            for row in measurement.cells.values():
+                for cell in row.values():
+                    cell.outcomes = [running.Outcome({"ops/s": 1.0}, "" if number < valid else "void") for number in range(4)]
+            self.assertEqual(measurement.complete(), expected)
+        measurement = self.measure(execute)
         self.assertRegex(table.text(self.result(measurement)), r"(?m)^r1 .* - ")
 
 

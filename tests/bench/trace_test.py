@@ -34,6 +34,9 @@ class Steps(_support.BenchTest):
     def test_what_began_before_the_recording(self):
         self.assertEqual(steps((1, F, 0x10), (1, B, 0x20), (1, E, 0x30, 9)), [(M, 0, 0, 9, 0)])
 
+    def test_no_block_is_freed_twice(self):
+        self.assertEqual(steps((1, M, 0x10, 5), (1, F, 0x10), (2, F, 0x10)), [(M, 0, 0, 5, 0), (F, 0, 0, 0, 0)])
+
     def test_more_threads_than_a_replay_has(self):
         found = steps(*[(thread, M, thread, 1) for thread in range(1, 100)])
         self.assertEqual({step[4] for step in found}, set(range(trace.MOST_THREADS)))
