@@ -17,13 +17,13 @@ packages_for() {
     case $1 in
     # compiling the library, its configuration included
     build) echo g++ make binutils python3 python3-kconfiglib ;;
-    # white-box tests, sanitizer builds, coverage, format and shell checks
-    test) echo libgtest-dev libgmock-dev gcovr clang-format clang-tidy shellcheck git ;;
+    # white-box tests, sanitizer builds, coverage, format and shell checks, the report in a browser
+    test) echo libgtest-dev libgmock-dev gcovr clang-format clang-tidy shellcheck git chromium ;;
     # the real programs of tests/real
     real) echo g++ git libpython3.11-testsuite mariadb-client-core mariadb-server-core nodejs perl python3 redis-tools \
         sqlite3 ;;
-    # perf-stat and its substitutes, the report and its test in a browser
-    bench) echo linux-perf valgrind python3-matplotlib chromium ;;
+    # perf-stat and its substitutes, the report
+    bench) echo linux-perf valgrind python3-matplotlib ;;
     # the allocators to compare with
     compare) echo libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 ;;
     all) for purpose in "${purposes[@]}"; do packages_for "$purpose"; done ;;
