@@ -37,9 +37,11 @@ int main(int argc, char** argv) {
   double idle = 0;
   lap->begin = bench::now();
   for (uint64_t round = 0; round < arguments[1]; ++round) {
-    for (uint32_t i = 0; live < wanted; ++i) {
-      if (i == count) count++;
-      if (blocks[i].data == nullptr) take(blocks[i]);
+    uint32_t next = 0;
+    while (live < wanted) {
+      if (next == count) count++;
+      Block& block = blocks[next++];
+      if (block.data == nullptr) take(block);
     }
     for (uint32_t i = 0; i < count; ++i) {
       Block& block = blocks[random.below(count)];
