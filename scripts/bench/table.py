@@ -15,7 +15,8 @@ def interval(found):
 
 def medians(result):
     names = result["allocators"]
-    yield "Mops/s, median of {} rounds, +- half of the interquartile range:".format(result["settings"]["runs"])
+    yield "Mops/s, median of {} rounds, +- half of the interquartile range; overhead: the benchmark's own part of {}'s time:".format(
+        result["settings"]["runs"], names[0])
     yield "{:14}".format("") + "".join("{:>17}".format(name) for name in names) + "{:>9}".format("overhead")
     for row in result["rows"]:
         cells = []
