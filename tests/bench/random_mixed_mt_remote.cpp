@@ -31,7 +31,7 @@ constexpr unsigned kBatch = 32;   // steps
 constexpr unsigned kYields = 16;  // and then
 constexpr unsigned kSleeps = 100;
 constexpr long kSleepNanoseconds = 100'000;  // before a full ring is a fallback
-constexpr uint64_t kPatience = 100;
+constexpr uint64_t kPatience = 20;           // fallbacks of a thread, after which it does not wait any more
 constexpr double kVoidRate = 0.001;
 constexpr uint64_t kInFlight = 4096;  // blocks that one thread may have on its way, where ring_slots is not given
 
@@ -59,8 +59,7 @@ struct alignas(128) Count {
 
 template <class Heap>
 class Worker {
-  static inline char awaited_;
-  static constexpr void* kAwaited = &awaited_;  // in a slot whose block comes at the end of the batch
+  static constexpr uintptr_t kAwaited = 1;  // in a slot whose block comes at the end of the batch; an empty one holds 0
 
  public:
   Worker(const Options& options, bench::Rings& rings, unsigned id)
@@ -70,17 +69,18 @@ class Worker {
 
   void steps(uint64_t count) {
     for (uint64_t done = 0; done < count; done += kBatch) {
-      if (options_.remote_percent != 0) receive_from_next();
       Batch batch;
-      pick(batch, count - done < kBatch ? static_cast<unsigned>(count - done) : kBatch);
-      for (unsigned i = 0; i < batch.remote_count; ++i) send(batch.remote[i]);
-      for (unsigned i = 0; i < batch.local_count; ++i) give(batch.local[i]);
-      for (unsigned i = 0; i < batch.empty_count; ++i) {
-        const size_t bytes = options_.app ? bench::app_size(random_) : random_.within(options_.least, options_.most);
-        void* const block = bench::must(Heap::take(bytes), bytes);
-        *static_cast<volatile char*>(block) = 1;
-        *batch.empty[i] = block;
+      const unsigned steps = count - done < kBatch ? static_cast<unsigned>(count - done) : kBatch;
+      if (options_.remote_percent == 0) {
+        pick<false>(batch, steps);
+      } else {
+        receive_from_next();
+        pick<true>(batch, steps);
+        for (unsigned i = 0; i < batch.remote_count; ++i) send(batch.remote[i]);
       }
+      for (unsigned i = 0; i < batch.local_count; ++i) Heap::give(batch.local[i]);
+      fill(batch);
+      count_.frees += batch.local_count;
       count_.mallocs += batch.empty_count;
     }
   }
@@ -107,32 +107,50 @@ class Worker {
     unsigned local_count, remote_count, empty_count;
   };
 
-  // Without a branch that depends on the slots: each list is written every time, and one of them grows.
-  void pick(Batch& batch, unsigned count) {
+  // Without a branch that depends on the slots: each list is written every time, and one of them grows. What is used is copied
+  // out of this object first, which a store into a slot could change as far as the compiler knows.
+  template <bool kRemote>
+  void pick(Batch& batch, unsigned steps) {
+    Random random = random_;
+    void** const slots = slots_;
+    const uint64_t slot_count = options_.slots, remote_below = remote_below_;
     unsigned local = 0, remote = 0, empty = 0;
-    for (unsigned i = 0; i < count; ++i) {
-      const uint64_t random = random_.next();
-      void** const slot = &slots_[(random * options_.slots) >> 32];
+    for (; steps > 0; --steps) {
+      const uint64_t product = random.next() * slot_count;
+      void** const slot = slots + (product >> 32);
       void* const block = *slot;
-      const bool full = block != nullptr && block != kAwaited;
-      // The lower half of the product is as random as the number itself.
-      const bool to_other = static_cast<uint32_t>(random * options_.slots) < remote_below_;
-      batch.local[local] = block;
-      batch.remote[remote] = block;
+      const bool full = reinterpret_cast<uintptr_t>(block) > kAwaited;
+      *slot = reinterpret_cast<void*>(uintptr_t{!full});  // awaited: a slot that is picked twice receives one block
       batch.empty[empty] = slot;
-      local += full && !to_other;
-      remote += full && to_other;
       empty += block == nullptr;
-      *slot = full ? nullptr : kAwaited;  // a slot that is picked twice receives one block
+      batch.local[local] = block;
+      if constexpr (kRemote) {
+        // The lower half of the product is as random as the number itself.
+        const bool to_other = static_cast<uint32_t>(product) < remote_below;
+        batch.remote[remote] = block;
+        local += full && !to_other;
+        remote += full && to_other;
+      } else {
+        local += full;
+      }
     }
+    random_ = random;
     batch.local_count = local;
     batch.remote_count = remote;
     batch.empty_count = empty;
   }
 
-  void give(void* block) {
-    Heap::give(block);
-    count_.frees++;
+  void fill(const Batch& batch) {
+    Random random = random_;
+    const uint32_t least = options_.least, most = options_.most;
+    const bool app = options_.app;
+    for (unsigned i = 0; i < batch.empty_count; ++i) {
+      const size_t bytes = app ? bench::app_size(random) : random.within(least, most);
+      void* const block = bench::must(Heap::take(bytes), bytes);
+      *static_cast<volatile char*>(block) = 1;
+      *batch.empty[i] = block;
+    }
+    random_ = random;
   }
 
   void receive_from_next() {
@@ -152,7 +170,8 @@ class Worker {
       }
       count_.fallbacks += !ring.closed();
     }
-    give(block);
+    Heap::give(block);
+    count_.frees++;
   }
 
   [[gnu::noinline]] bool send_patiently(bench::Ring& ring, void* block) {
@@ -196,6 +215,10 @@ int run(const Options& options, uint64_t ring_slots) {
     Worker<Heap> worker(options, rings, id);
     worker.steps(options.iters / 8);
     worker.begin_count();
+    // Who waits here receives nothing, and the others are not to wait for that.
+    worker.close();
+    barrier.wait();
+    if (id == 0) rings.open_all();
     barrier.wait();
     laps[id].begin = bench::now();
     worker.steps(options.iters);

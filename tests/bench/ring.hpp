@@ -42,6 +42,7 @@ class alignas(128) Ring {
 
   // The reader has finished: nothing more is to be sent. Relaxed: what comes all the same is drained after the barrier.
   void close() { closed_.store(true, std::memory_order_relaxed); }
+  void open() { closed_.store(false, std::memory_order_relaxed); }
   bool closed() const { return closed_.load(std::memory_order_relaxed); }
 
  private:
@@ -64,6 +65,9 @@ class Rings {
   unsigned fan_out() const { return fan_out_; }
   // The ring from thread `id` to the one `1 + which` further on; the only thread there is writes to itself.
   Ring& out(unsigned id, unsigned which) { return rings_[size_t{(id + 1 + which) % threads_} * fan_out_ + which]; }
+  void open_all() {
+    for (size_t i = 0; i < size_t{threads_} * fan_out_; ++i) rings_[i].open();
+  }
   Ring& in(unsigned id, unsigned which) { return rings_[size_t{id} * fan_out_ + which]; }
 
  private:
