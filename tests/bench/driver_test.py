@@ -214,6 +214,19 @@ class Script(_support.BenchTest):
         self.assertIn("VOID t2.small.r50 under hz3: 2 of 2 runs: 3 % fell back", done.stdout)
         self.assertIn("INCOMPLETE", done.stdout)
 
+    def test_interrupted(self):
+        """What was measured until then is there."""
+        self.script("programs/random_mixed_mt_remote", """
+            echo >> {0}/calls
+            [ $(wc -l < {0}/calls) -lt 10 ] || kill -INT $PPID  # two to check the preloads, two to warm up, three without malloc, a round
+            echo ops/s=5 ops=5; echo '[RSS] peak_mib=1 now_mib=1'
+            """.format(self.folder))
+        out = self.folder / "r.json"
+        done = self.run_script(SSOT, RUNS="3", ROWS="st.small", HZ3_BENCH_PROGRAMS=str(self.folder / "programs"), OUT=str(out))
+        self.assertEqual(done.returncode, 130, done.stdout + done.stderr)
+        self.assertIn("1 of 3 rounds", done.stdout)
+        self.assertGreaterEqual(json.loads(out.read_text())["rows"][0]["results"]["glibc"]["runs"].count(5), 1)
+
     def test_wrong_settings(self):
         no_library = self.folder / "text.so"
         no_library.write_text("text")
