@@ -31,7 +31,7 @@ def medians(result):
 def comparisons(result):
     first, *others = result["allocators"]
     yield "{0} / each, above 1: {0} is faster; in brackets {1:.0f} % interval; '=': it holds 1:".format(first, 100 * ratios.LEVEL)
-    yield "{:14}".format("") + "".join("{:>23}".format(name) for name in others) + "   best of these"
+    yield "{:14}".format("") + "".join("{:>25}".format(name) for name in others) + "   best of these"
     for row in result["rows"]:
         cells = []
         for name in others:
@@ -39,7 +39,7 @@ def comparisons(result):
             cells.append(interval(ratios.Ratio(*found)) + (" " if found[1] > 1 or found[2] < 1 else "=") if found else "- ")
         best = max((name for name in others if row["results"][name]["median"]), key=lambda name: row["results"][name]["median"],
                    default="-")
-        yield "{:14}".format(row["name"]) + "".join("{:>23}".format(cell) for cell in cells) + "   " + best
+        yield "{:14}".format(row["name"]) + "".join("{:>25}".format(cell) for cell in cells) + "   " + best
 
 
 def voids(result):
