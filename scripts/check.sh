@@ -28,6 +28,7 @@ stages=(
     'golden     600 exported names, instruction counts of the hot path'
     'build     1500 the build system itself'
     'real       900 real programs under every lane, output compared with glibc'
+    'bench      120 the benchmarks and their tools: right, not fast'
     'stress     600 a minute of the randomized stress test'
     'debug     1200 black-box tests of a lane whose checkers run the invariants'
     'address   1200 white-box and stress tests, address sanitizer'
@@ -37,7 +38,7 @@ stages=(
 )
 
 run_packages() {
-    bash scripts/install_packages.sh build test real
+    bash scripts/install_packages.sh build test real bench
 }
 
 run_lanes() {
@@ -73,6 +74,11 @@ run_real() {
     local lane libraries=
     for lane in "${lanes[@]}"; do libraries+=$PWD/$build/$lane/libhakozuna_hz3_$lane.so:; done
     HZ3_LIBRARIES=$libraries HZ3_REQUIRE_ALL=1 tests/real/real_test.py
+}
+
+# On one lane: what is tested here knows nothing of the allocator.
+run_bench() {
+    make -s O="$build/fast" -j"$jobs" all bench && scripts/run_tests.py --objtree "$build/fast" --no-build bench
 }
 
 # A minute in all. The seed is the day's: every day other runs, and a failure can be repeated.

@@ -3,6 +3,7 @@
 #
 #   scripts/install_packages.sh build            what `make` needs
 #   scripts/install_packages.sh test real        what those suites need, too
+#   scripts/install_packages.sh bench compare    what measuring needs, and the allocators to compare with
 #   scripts/install_packages.sh --list build     only print the names
 #   scripts/install_packages.sh --missing all    only print those that are not installed
 #
@@ -10,17 +11,19 @@
 # mariadb-server-core, which hold the programs without the units.
 set -euo pipefail
 
-purposes=(build test real compare)
+purposes=(build test real bench compare)
 
 packages_for() {
     case $1 in
     # compiling the library, its configuration included
     build) echo g++ make binutils python3 python3-kconfiglib ;;
-    # white-box tests, sanitizer builds, coverage, format and shell checks
-    test) echo libgtest-dev libgmock-dev gcovr clang-format clang-tidy shellcheck git ;;
+    # white-box tests, sanitizer builds, coverage, format and shell checks, the report in a browser
+    test) echo libgtest-dev libgmock-dev gcovr clang-format clang-tidy shellcheck git chromium ;;
     # the real programs of tests/real
     real) echo g++ git libpython3.11-testsuite mariadb-client-core mariadb-server-core nodejs perl python3 redis-tools \
         sqlite3 ;;
+    # perf-stat and its substitutes, the report
+    bench) echo linux-perf valgrind python3-matplotlib ;;
     # the allocators to compare with
     compare) echo libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4 ;;
     all) for purpose in "${purposes[@]}"; do packages_for "$purpose"; done ;;

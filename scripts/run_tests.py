@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Runs tests: run_tests.py [options] SUITE...
 
-A suite is unit, preload, stress, whitebox-stress (binaries that `make tests` built), or build, golden, real (scripts of
-tests/<suite>/), or `all`; SUITE/NAME is one test of it (NAME may hold * and ?). What runs in each is listed in tests/tests.list
+A suite is unit, preload, stress, whitebox-stress (binaries that `make tests` built), or build, golden, real, bench (scripts
+of tests/<suite>/), or `all`; SUITE/NAME is one test of it (NAME may hold * and ?). What runs in each is listed in tests/tests.list
 of the output folder.
 
 A binary of GoogleTest counts as its cases. A script counts as what its last line says, if that is
@@ -26,7 +26,7 @@ import time
 
 SRCTREE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY_SUITES = ("unit", "preload", "stress", "whitebox-stress")
-SCRIPT_SUITES = ("build", "golden", "real")
+SCRIPT_SUITES = ("build", "golden", "real", "bench")
 SKIPPED_EXIT = 77
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 

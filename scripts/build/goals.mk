@@ -60,6 +60,13 @@ docs-check:
 	$(Q)$(kconf-docs) | cmp -s - $(src)docs/configuration.md || { echo "docs/configuration.md is out of date: run \`make docs\`" >&2; exit 1; }
 kconf-docs = srctree='$(abs_srctree)' $(python) $(src)scripts/build/document_config.py
 
+# -- measuring: docs/benchmarks.md; the variables of the command line are the scripts' settings --
+PHONY += perf-stat report
+perf-stat:
+	+$(Q)$(python) $(src)scripts/bench/perf_stat.py
+report:
+	+$(Q)$(python) $(src)scripts/bench/report.py
+
 # -- coverage --
 PHONY += coverage
 coverage:

@@ -1,0 +1,64 @@
+"""Runs one benchmark program under one allocator, and says whether its figure counts."""
+import os
+import re
+import subprocess
+
+# tests/bench/bench.hpp
+PRELOAD_DID_NOT_TAKE, VOID = 3, 4
+
+
+class Outcome:
+    """`figures` maps what the program printed (ops/s, peak_mib ...) to numbers. `void` says why it does not count, or is ''."""
+
+    def __init__(self, figures, void="", output=""):
+        self.figures, self.void, self.output = figures, void, output
+
+
+def environment(library):
+    """Nothing of the caller's but what some allocators need to run at all (Google's tcmalloc: glibc.pthread.rseq=0)."""
+    clean = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    if "GLIBC_TUNABLES" in os.environ:
+        clean["GLIBC_TUNABLES"] = os.environ["GLIBC_TUNABLES"]
+    if library:
+        clean["LD_PRELOAD"] = library
+    return clean
+
+
+def swapped():
+    """Pages that the machine swapped in or out since it started."""
+    with open("/proc/vmstat") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith(("pswpin ", "pswpout ")))
+
+
+def figures_of(output):
+    return {name: float(value) for name, value in re.findall(r"(?m)(?:^|\s)([a-z_/]+)=(-?[\d.]+)(?=\s|$)", output)}
+
+
+def last_line(text):
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it printed nothing"
+
+
+def run(command, library, limit=120, swap_counter=swapped):
+    before = swap_counter()
+    try:
+        done = subprocess.run(command, env=environment(library), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return Outcome({}, "not done after {} s".format(limit))
+    figures = figures_of(done.stdout)
+    if done.returncode == VOID:
+        void = last_line(done.stdout).removeprefix("VOID: ")
+    elif done.returncode == PRELOAD_DID_NOT_TAKE:
+        void = last_line(done.stderr)
+    elif done.returncode < 0:
+        void = "killed by signal {}".format(-done.returncode)
+    elif done.returncode != 0:
+        void = "exit code {}: {}".format(done.returncode, last_line(done.stderr))
+    elif figures.get("ops/s", 0) <= 0:
+        void = "it printed no ops/s"
+    elif swap_counter() != before:
+        void = "the machine was swapping"
+    else:
+        void = ""
+    return Outcome(figures, void, done.stdout)
