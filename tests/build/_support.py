@@ -130,6 +130,28 @@ def snapshot(folder):
     return found
 
 
+def run_program(test, command, library=None, told=""):
+    """Runs a program, under the library if one is given; returns what it printed, both streams."""
+    environment = dict(CLEAN_ENVIRONMENT)
+    if library:
+        environment.update(LD_PRELOAD=library, HZ3_EXPECT_LIBRARY=library, PYTHONMALLOC="malloc")
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600)
+    test.assertEqual(done.returncode, 0, "{}\n{}\n{}".format(command, done.stdout[-4000:], told))
+    test.assertNotIn("cannot be preloaded", done.stdout)
+    return done.stdout
+
+
+def serves_malloc(test, library, filters=(), told=""):
+    """Runs quick programs under a library: python, and those black-box tests that HZ3_OBJTREE has built."""
+    test.assertIn(library, run_program(test, ["cat", "/proc/self/maps"], library))
+    run_program(test, ["/usr/bin/python3", "-c", "x = [bytes(n * n) for n in range(1000)]; print(sum(map(len, x)))"], library, told)
+    for name in ("abi_test", "block_test", "realloc_test"):
+        binary = os.path.join(os.environ.get("HZ3_OBJTREE", ROOT), "tests/bin/preload", name)
+        if os.path.exists(binary):
+            run_program(test, [binary, *filters], library, told)
+
+
 def main():
     program = unittest.main(exit=False, verbosity=2)
     result = program.result

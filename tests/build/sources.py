@@ -115,13 +115,5 @@ class Libraries(unittest.TestCase):
             self.assertNotRegex(text, r"LOAD .* RWE ")
 
 
-class Clang(unittest.TestCase):
-    @unittest.skipUnless(shutil.which("clang++"), "no clang++")
-    def test_both_lanes(self):
-        with tempfile.TemporaryDirectory(prefix="hz3-build-") as out:
-            done = run("make", "O=" + out, "CXX=clang++", "CC=clang", "-j{}".format(os.cpu_count()), "lanes")
-            self.assertEqual(done.returncode, 0, done.stdout)
-
-
 if __name__ == "__main__":
     main()
