@@ -47,11 +47,16 @@ ifneq ($(findstring 1,$(W)),)
   warn-flags += $(addprefix -W,$(extra-warnings)) $(if $(findstring e,$(W)),,$(addprefix -Wno-error=,$(extra-warnings)))
 endif
 
-hz3-cxxflags = $(lang-flags) $(code-flags) $(builtin-flags) $(warn-flags) $(repro-flags) $(instrument-flags) $(include-flags) \
-	$(CXXFLAGS_$(patsubst $(obj)%,%,$(basename $@).o)) $(EXTRA_CXXFLAGS)
+# What all objects are compiled with; what one object is, $(1).
+common-cxxflags = $(lang-flags) $(code-flags) $(builtin-flags) $(warn-flags) $(repro-flags) $(instrument-flags) $(include-flags)
+hz3-cxxflags-of = $(common-cxxflags) $(CXXFLAGS_$(patsubst $(obj)%,%,$(basename $(1)).o)) $(EXTRA_CXXFLAGS)
+seed-of = -frandom-seed=$(patsubst $(obj)%,%,$(1))
+# What the library $(1) is linked of and with; its objects are $(2).
+link-flags-of = $(instrument-flags) $(link-flags) -Wl,-soname,$(notdir $(1)) -Wl,--version-script=$(src)scripts/exports.map -o $(1) $(2) \
+	$(link-libs) $(EXTRA_LDFLAGS)
 
 # -- the tests: ordinary programs. Calls of malloc are what they are about, so the compiler keeps them all. --
-test-cxxflags = -std=c++20 -fsized-deallocation -O1 -g -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
-	$(repro-flags) $(if $(filter $(obj)tests/unit/% %_whitebox.o,$@),$(instrument-flags)) $(include-flags) $(EXTRA_CXXFLAGS)
+test-cxxflags-of = -std=c++20 -fsized-deallocation -O1 -g -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
+	$(repro-flags) $(if $(filter $(obj)tests/unit/% %_whitebox.o,$(1)),$(instrument-flags)) $(include-flags) $(EXTRA_CXXFLAGS)
 test-cflags = -std=gnu11 -O1 -g -Wall -Wextra -Werror -fno-builtin -pthread $(repro-flags) $(include-flags)
 test-libs := -lgmock -lgtest_main -lgtest -pthread -ldl

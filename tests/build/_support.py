@@ -22,7 +22,7 @@ def is_object_list(name):
 
 def copy_build(target):
     """The build system without any sources."""
-    for name in ("Makefile", "Kconfig", "configs", "scripts/build", "scripts/exports.map", "scripts/run_tests.py", "tests/Makefile"):
+    for name in ("Makefile", "Kconfig", "configs", "scripts/build", "scripts/frozen", "scripts/exports.map", "scripts/run_tests.py", "tests/Makefile"):
         source, to = os.path.join(ROOT, name), os.path.join(target, name)
         os.makedirs(os.path.dirname(to), exist_ok=True)
         if os.path.isdir(source):

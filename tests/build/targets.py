@@ -23,7 +23,8 @@ class Targets(BuildTest):
         text = self.make("help")
         for word in ("menuconfig nconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig alldefconfig allyesconfig "
                      "allnoconfig randconfig all lanes install tests check coverage clean mrproper distclean tags cscope "
-                     "compile_commands.json O= KCONFIG_CONFIG V=1 V=2 W=1 C=1 SANITIZE= fast_defconfig scale_defconfig "
+                     "compile_commands.json O= KCONFIG_CONFIG KBUILD_OUTPUT V=1 V=2 W=1 C=1 SANITIZE= fast_defconfig scale_defconfig "
+                     "frozen-check frozen-record frozen-bump FROZEN_STRICT flags checkconfig format docs .s .i "
                      "debug.config KCONFIG_SEED PREFIX DESTDIR").split():
             self.assertIn(word, text)
         for name in os.listdir(self.tree + "/configs"):
@@ -242,6 +243,8 @@ class Targets(BuildTest):
         files = [os.path.relpath(os.path.join(entry["directory"], entry["file"]), self.tree) for entry in entries]
         self.assertIn("hz3/os.cpp", files)
         self.assertIn("tests/unit/toy_test.cpp", files)
+        catches = [entry["file"].rsplit("/", 1)[-1] for entry in entries if "-fexceptions" in entry["arguments"]]
+        self.assertEqual(catches, ["new_delete.cpp"])  # flags of one object are that object's
         for entry in entries[:2]:
             os.makedirs(os.path.dirname(entry["output"]), exist_ok=True)
             self.make("O=../commands", "checkconfig")
