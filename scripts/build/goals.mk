@@ -17,7 +17,7 @@ $(addprefix lane-,$(lanes)): lane-%:
 # -- frozen lanes --
 PHONY += flags frozen-check frozen-record frozen-bump
 flags:
-	@printf '%s\n' 'compile $(call escsq,$(common-cxxflags) $(call seed-of,OBJECT))' $(foreach object,$(patsubst $(obj)%,%,$(all-objs)), \
+	@printf '%s\n' 'compile $(call escsq,$(common-cxxflags) $(lto-flags) $(call seed-of,OBJECT))' $(foreach object,$(patsubst $(obj)%,%,$(all-objs)), \
 		$(if $(CXXFLAGS_$(object)),'object $(object) $(call escsq,$(CXXFLAGS_$(object)))')) \
 		'link $(call escsq,$(call link-flags-of,$(library),$(patsubst $(obj)%,%,$(all-objs))))'
 frozen-is-given := $(strip $(foreach name,EXTRA_CXXFLAGS EXTRA_LDFLAGS SANITIZE COVERAGE KCONFIG_CONFIG,$(if \

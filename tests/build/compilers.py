@@ -34,6 +34,25 @@ class Compilers(unittest.TestCase):
             self.assertIn("clang version", comment)
             serves_malloc(self, library)
 
+    def test_link_time_optimisation(self):
+        for compiler in ("g++", "clang++"):
+            if not shutil.which(compiler):
+                continue
+            with self.subTest(compiler):
+                libraries = []
+                for name in ("one", "another-place"):
+                    out = "{}/lto-{}-{}".format(self.folder, compiler, name)
+                    self.make("O=" + out, "fast_defconfig", "lto.config")
+                    self.assertEqual(self.make("O=" + out, "CXX=" + compiler, "flags").count(" -flto "), 2)  # to compile, to link
+                    self.make("O=" + out, "CXX=" + compiler, JOBS, "all")
+                    libraries.append(out + "/libhakozuna_hz3_fast.so")
+                with open(libraries[0], "rb") as one, open(libraries[1], "rb") as another:
+                    self.assertTrue(one.read() == another.read(), "the two libraries differ")
+                serves_malloc(self, libraries[0])
+                # The white-box tests are linked, too.
+                self.make("O=" + out, "CXX=" + compiler, JOBS, "tests/bin/unit/tag_test")
+                subprocess.run([out + "/tests/bin/unit/tag_test"], check=True, stdout=subprocess.DEVNULL)
+
     @unittest.skipUnless(shutil.which("clang-tidy"), "no clang-tidy")
     def test_tidy_finds_nothing(self):
         for lane in LANES:

@@ -37,7 +37,7 @@ class Sources(unittest.TestCase):
 
     def test_symbols_exist_and_are_used(self):
         used = set()
-        for name in list(sources("config.hpp", "Makefile", "Kconfig")) + [os.path.join(ROOT, "Kconfig"), os.path.join(ROOT, "Makefile")]:
+        for name in list(sources("config.hpp", "Makefile", "Kconfig")) + [os.path.join(ROOT, path) for path in ("Kconfig", "Makefile", "scripts/build/flags.mk")]:
             used.update(re.findall(r"\bCONFIG_(\w+)", read(name)))
             if name.endswith("Kconfig"):
                 used.update(re.findall(r"(?:if|on) (HZ3_\w+)", read(name)))
