@@ -32,7 +32,7 @@ def say(lane, state, text):
 
 
 def jobs():
-    return "-j{}".format(len(os.sched_getaffinity(0)))
+    return "-j{}".format(max(2, len(os.sched_getaffinity(0))))
 
 
 def copy_sources(tree, target):
