@@ -145,7 +145,7 @@ def run_program(test, command, library=None, told=""):
 def serves_malloc(test, library, without=(), told=""):
     """Runs quick programs under a library: python, and those black-box tests that HZ3_OBJTREE has built, but for the cases
     that match `without` and those that take long."""
-    filters = "--gtest_filter=-" + ":".join(("*huge_alignment*", *without))
+    filters = "--gtest_filter=-" + ":".join(("*huge_alignment*", "*shrinking_never_fails*", *without))
     test.assertIn(library, run_program(test, ["cat", "/proc/self/maps"], library))
     # Few large blocks: each may take a segment of 32 MiB, out of an arena of 1 GiB.
     program = "x = [bytes(n * n) for n in range(256)] + [bytes(1 << n) for n in range(25)]; print(sum(map(len, x)))"
