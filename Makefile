@@ -22,15 +22,18 @@ this-makefile := $(lastword $(MAKEFILE_LIST))
 abs_srctree := $(realpath $(dir $(this-makefile)))
 output := $(if $(filter command,$(firstword $(origin O))),$(O),$(or $(O),$(KBUILD_OUTPUT)))
 objtree-wanted := $(or $(output),$(CURDIR))
+# What make or a shell would take a path apart at; asked before anything is made there.
+odd-signs := : % $$ \# \ ' " ` ; & | ( ) < > * ? [ ]
+path-is-odd = $(word 2,$(1))$(strip $(foreach sign,$(odd-signs),$(findstring $(sign),$(1))))
+ifneq ($(call path-is-odd,$(abs_srctree)$(CURDIR)$(objtree-wanted)),)
+  $(error the paths of the source and output folders must have no spaces, no colons, quotes or other signs of the shell)
+endif
 abs_objtree := $(realpath $(objtree-wanted))
 ifeq ($(abs_objtree),)
   ifneq ($(shell mkdir -p '$(objtree-wanted)' 2>&1),)
     $(error the output folder $(objtree-wanted) cannot be made)
   endif
   abs_objtree := $(realpath $(objtree-wanted))
-endif
-ifneq ($(words $(subst :, ,$(abs_srctree)) x $(subst :, ,$(abs_objtree))),3)
-  $(error the paths of the source and output folders must have no spaces and no colons)
 endif
 in-tree := $(filter $(abs_srctree),$(abs_objtree))
 # The same paths, and so the same commands, from wherever make is called.
@@ -96,7 +99,8 @@ config-goals := $(interactive-goals) olddefconfig savedefconfig listnewconfig al
 config-goals-given := $(filter $(config-goals),$(goals))
 clean-goals := clean mrproper distclean
 # Goals that need no configuration, or bring their own.
-free-goals := help lanes lane-% perf-stat report coverage format format-check tags cscope docs docs-check $(clean-goals)
+free-goals := help lanes lane-% perf-stat report coverage format format-check tags cscope docs docs-check frozen-check \
+	frozen-record frozen-bump $(clean-goals)
 build-goals := $(filter-out $(config-goals) $(free-goals),$(goals))
 
 one-by-one := $(and $(config-goals-given)$(filter $(clean-goals),$(goals)),$(filter-out 1,$(words $(goals))))
@@ -126,7 +130,7 @@ ifneq ($(build-goals),)
   endif
   # The configuration is read again when its content, or a Kconfig file, differs from what was read last.
   config-is-read := $(shell cd $(or $(obj),.)/include/config 2>/dev/null && cmp -s '$(abspath $(kconfig))' seen.config && \
-    changed=$$(find $$(cat kconfig.files) $(abs_srctree)/scripts/build/kconf.py -newer seen.config 2>&1) && \
+    changed=$$(find $$(cat kconfig.files) $(addprefix $(abs_srctree)/scripts/build/,kconf.py strict.py) -newer seen.config 2>&1) && \
     test -z "$$changed" && echo yes)
   ifneq ($(config-is-read)$(findstring c,$(W)),yes)
     config-answer := $(shell $(kconf) sync 2>&1)
@@ -150,6 +154,7 @@ include $(src)scripts/build/rules.mk
 
 lib-objs :=
 entry-objs :=
+spare-objs :=
 # Reads the object lists of a folder and of its subfolders.
 define read-folder
 obj-y :=
@@ -160,6 +165,7 @@ include $(src)$(1)Makefile
 $$(if $$(obj-),$$(error $(1)Makefile: $$(obj-) depends on a symbol that no Kconfig defines))
 lib-objs += $$(addprefix $(1),$$(filter %.o,$$(obj-y)))
 entry-objs += $$(addprefix $(1),$$(entry-y))
+spare-objs += $$(addprefix $(1),$$(obj-n))
 $$(foreach folder,$$(addprefix $(1),$$(filter %/,$$(obj-y))),$$(eval $$(call read-folder,$$(folder))))
 endef
 
@@ -168,6 +174,8 @@ $(eval $(call read-folder,hz3/))
 lib-objs := $(addprefix $(obj),$(lib-objs))
 entry-objs := $(addprefix $(obj),$(entry-objs))
 all-objs := $(lib-objs) $(entry-objs)
+# What this configuration leaves out can still be looked at, one by one.
+single-objs := $(all-objs) $(addprefix $(obj),$(spare-objs))
 
 library := libhakozuna_hz3_$(CONFIG_HZ3_LANE_NAME).so
 archive := $(obj)libhz3_whitebox.a
@@ -177,17 +185,17 @@ checkconfig:
 	@:
 all: $(if $(SANITIZE),$(archive),$(obj)$(library))
 
-$(all-objs): $(obj)%.o: $(src)%.cpp $(toolchain-file) FORCE
+$(single-objs): $(obj)%.o: $(src)%.cpp $(toolchain-file) FORCE
 	$(call if_changed_dep,cxx)
-$(all-objs:.o=.s): $(obj)%.s: $(src)%.cpp $(toolchain-file) FORCE
+$(single-objs:.o=.s): $(obj)%.s: $(src)%.cpp $(toolchain-file) FORCE
 	$(call if_changed_dep,cxx_s)
-$(all-objs:.o=.i): $(obj)%.i: $(src)%.cpp $(toolchain-file) FORCE
+$(single-objs:.o=.i): $(obj)%.i: $(src)%.cpp $(toolchain-file) FORCE
 	$(call if_changed_dep,cxx_i)
 $(obj)$(library): $(all-objs) $(src)scripts/exports.map $(toolchain-file) FORCE
 	$(call if_changed,link)
 $(archive): $(lib-objs) FORCE
 	$(call if_changed,ar)
-targets += $(all-objs) $(all-objs:.o=.s) $(all-objs:.o=.i) $(obj)$(library) $(archive)
+targets += $(single-objs) $(single-objs:.o=.s) $(single-objs:.o=.i) $(obj)$(library) $(archive)
 
 include $(src)tests/Makefile
 

@@ -1,11 +1,9 @@
 """Prints docs/configuration.md, made from the Kconfig files: python3 -I -B document_config.py, with srctree in the
 environment."""
 import os
-import re
-import sys
 
 os.environ.pop("CONFIG_", None)
-from kconfiglib import BOOL, COMMENT, INT, MENU, STRING, Choice, Kconfig, Symbol, expr_str, expr_value
+from kconfiglib import BOOL, MENU, STRING, Choice, Kconfig, Symbol, expr_str
 
 kconf = Kconfig("Kconfig", warn_to_stderr=False)
 

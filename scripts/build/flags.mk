@@ -19,6 +19,15 @@ link-flags := -shared -nodefaultlibs -fuse-ld=bfd -Wl,--no-undefined -Wl,--as-ne
 	-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,nodelete -Wl,-z,initfirst -Wl,-z,separate-code
 link-libs := -lc -lgcc
 
+# -- as configured --
+# Objects that throw are left out: the linker would give all code their exceptions. The objects hold ordinary code beside the
+# intermediate one, which the white-box tests are linked with; clang has no such objects.
+ifeq ($(CONFIG_HZ3_LTO),y)
+  lto-flags := -flto $(if $(findstring clang,$(CXX)),,-ffat-lto-objects)
+  lto-link-flags := -flto -O2 $(if $(findstring clang,$(CXX)),,-flto-partition=one -frandom-seed=library $(no-folding))
+  lto-test-link-flags := $(if $(findstring clang,$(CXX)),-flto,-fno-lto)
+endif
+
 # -- on request --
 ifneq ($(SANITIZE)$(COVERAGE),)
   ifneq ($(in-tree)$(filter $(build-goals),$(goals)),$(in-tree))
@@ -47,11 +56,17 @@ ifneq ($(findstring 1,$(W)),)
   warn-flags += $(addprefix -W,$(extra-warnings)) $(if $(findstring e,$(W)),,$(addprefix -Wno-error=,$(extra-warnings)))
 endif
 
-hz3-cxxflags = $(lang-flags) $(code-flags) $(builtin-flags) $(warn-flags) $(repro-flags) $(instrument-flags) $(include-flags) \
-	$(CXXFLAGS_$(patsubst $(obj)%,%,$(basename $@).o)) $(EXTRA_CXXFLAGS)
+# What all objects are compiled with; what one object is, $(1).
+common-cxxflags = $(lang-flags) $(code-flags) $(builtin-flags) $(warn-flags) $(repro-flags) $(instrument-flags) $(include-flags)
+more-cxxflags-of = $(CXXFLAGS_$(patsubst $(obj)%,%,$(basename $(1)).o))
+hz3-cxxflags-of = $(common-cxxflags) $(if $(filter -fexceptions,$(more-cxxflags-of)),,$(lto-flags)) $(more-cxxflags-of) $(EXTRA_CXXFLAGS)
+seed-of = -frandom-seed=$(patsubst $(obj)%,%,$(1))
+# What the library $(1) is linked of and with; its objects are $(2).
+link-flags-of = $(lto-link-flags) $(instrument-flags) $(link-flags) -Wl,-soname,$(notdir $(1)) -Wl,--version-script=$(src)scripts/exports.map -o $(1) $(2) \
+	$(link-libs) $(EXTRA_LDFLAGS)
 
 # -- the tests: ordinary programs. Calls of malloc are what they are about, so the compiler keeps them all. --
-test-cxxflags = -std=c++20 -fsized-deallocation -O1 -g -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
-	$(repro-flags) $(if $(filter $(obj)tests/unit/% %_whitebox.o,$@),$(instrument-flags)) $(include-flags) $(EXTRA_CXXFLAGS)
+test-cxxflags-of = -std=c++20 -fsized-deallocation -O1 -g -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
+	$(repro-flags) $(if $(filter $(obj)tests/unit/% %_whitebox.o,$(1)),$(instrument-flags)) $(include-flags) $(EXTRA_CXXFLAGS)
 test-cflags = -std=gnu11 -O1 -g -Wall -Wextra -Werror -fno-builtin -pthread $(repro-flags) $(include-flags)
 test-libs := -lgmock -lgtest_main -lgtest -pthread -ldl

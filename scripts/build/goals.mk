@@ -14,6 +14,20 @@ $(addprefix lane-,$(lanes)): lane-%:
 	$(Q)for library in $(obj)build/$*/libhakozuna_hz3_*.so; do cmp -s $$library $(obj)build/lanes/$${library##*/} || \
 		{ cp -f $$library $(obj)build/lanes/ && $(call say,COPY,$(obj)build/lanes/)$${library##*/}; }; done
 
+# -- frozen lanes --
+PHONY += flags frozen-check frozen-record frozen-bump
+flags:
+	@printf '%s\n' 'compile $(call escsq,$(common-cxxflags) $(lto-flags) $(call seed-of,OBJECT))' $(foreach object,$(patsubst $(obj)%,%,$(all-objs)), \
+		$(if $(CXXFLAGS_$(object)),'object $(object) $(call escsq,$(CXXFLAGS_$(object)))')) \
+		'link $(call escsq,$(call link-flags-of,$(library),$(patsubst $(obj)%,%,$(all-objs))))'
+frozen-is-given := $(strip $(foreach name,EXTRA_CXXFLAGS EXTRA_LDFLAGS SANITIZE COVERAGE KCONFIG_CONFIG,$(if \
+	$(filter command,$(firstword $(origin $(name)))),$(name))))
+frozen-check frozen-record frozen-bump:
+	$(if $(frozen-is-given),$(error $@ builds the lanes as they are: it takes no $(frozen-is-given)))
+	+$(Q)CXX='$(CXX)' OUT='$(abs_objtree)/build/frozen' $(python) $(src)scripts/frozen/frozen.py $(@:frozen-%=%)$(frozen-verdict)
+# UNVERIFIED has an exit code of its own.
+frozen-check: frozen-verdict = $(if $(filter 1,$(FROZEN_STRICT)),, || test $$? = 3)
+
 # -- install --
 PHONY += install
 install: all
@@ -36,13 +50,11 @@ ifneq ($(filter compile_commands.json,$(goals)),)
 compile_commands.json:
 	@$(call say,GEN,$@)
 	$(Q)$(python) $(src)scripts/build/compile_commands.py $(obj)compile_commands.json $(CURDIR) \
-		$(foreach object,$(all-objs),'$(call compile-command,cxx,$(object))') \
-		$(foreach object,$(test-cxx-objs),'$(call compile-command,cxx_test,$(object))')
+		$(foreach object,$(all-objs),'$(call compile-command,hz3-cxxflags-of,$(object))') \
+		$(foreach object,$(test-cxx-objs),'$(call compile-command,test-cxxflags-of,$(object))')
 endif
-# The command for an object outside its rule: @ and < are what they would be there.
-compile-command = $(call escsq,$(subst $$@,$(2),$(subst $$<,$(patsubst $(obj)%.o,$(src)%.cpp,$(2)),$(cc-$(1)) -c -o $$@ $$<)))
-cc-cxx = $(CXX) $(hz3-cxxflags)
-cc-cxx_test = $(CXX) $(test-cxxflags)
+# The command for an object outside its rule.
+compile-command = $(call escsq,$(CXX) $(call $(1),$(2)) -c -o $(2) $(patsubst $(obj)%.o,$(src)%.cpp,$(2)))
 
 # -- format --
 format-files = $(addprefix $(src),$(source-files))

@@ -12,20 +12,18 @@ endif
 $(toolchain-file): ;
 endif
 
-seed = -frandom-seed=$(patsubst $(obj)%,%,$@)
 depfile = $(dir $@).$(notdir $@).d
 tidy = $(if $(filter 1,$(C)),$(if $(filter %.cpp,$<),; $(call say,TIDY,$<); $(CLANG_TIDY) --quiet $< -- $(tidy-flags)))
-tidy-flags = $(filter -std=% -I% -D% -f%exceptions -f%rtti,$(hz3-cxxflags)) -Wall -Wextra
+tidy-flags = $(filter -std=% -I% -D% -f%exceptions -f%rtti,$(call hz3-cxxflags-of,$@)) -Wall -Wextra
 
 quiet_cmd_cxx = CXX
-      cmd_cxx = $(CXX) $(hz3-cxxflags) $(seed) -MD -MF $(depfile) -c -o $@ $<
+      cmd_cxx = $(CXX) $(call hz3-cxxflags-of,$@) $(call seed-of,$@) -MD -MF $(depfile) -c -o $@ $<
 quiet_cmd_cxx_s = CXX -S
-      cmd_cxx_s = $(CXX) $(hz3-cxxflags) $(seed) -MD -MF $(depfile) -S -fverbose-asm -o $@ $<
+      cmd_cxx_s = $(CXX) $(call hz3-cxxflags-of,$@) $(call seed-of,$@) -MD -MF $(depfile) -S -fverbose-asm -o $@ $<
 quiet_cmd_cxx_i = CXX -E
-      cmd_cxx_i = $(CXX) $(hz3-cxxflags) $(seed) -MD -MF $(depfile) -E -o $@ $<
+      cmd_cxx_i = $(CXX) $(call hz3-cxxflags-of,$@) $(call seed-of,$@) -MD -MF $(depfile) -E -o $@ $<
 quiet_cmd_link = LINK
-      cmd_link = $(CXX) $(instrument-flags) $(link-flags) -Wl,-soname,$(notdir $@) \
-	-Wl,--version-script=$(src)scripts/exports.map -o $@ $(all-objs) $(link-libs) $(EXTRA_LDFLAGS)
+      cmd_link = $(CXX) $(call link-flags-of,$@,$(all-objs))
 quiet_cmd_ar = AR
       cmd_ar = rm -f $@; $(AR) rcsD $@ $(lib-objs)
 

@@ -22,7 +22,7 @@ def is_object_list(name):
 
 def copy_build(target):
     """The build system without any sources."""
-    for name in ("Makefile", "Kconfig", "configs", "scripts/build", "scripts/exports.map", "scripts/run_tests.py", "tests/Makefile"):
+    for name in ("Makefile", "Kconfig", "configs", "scripts/build", "scripts/frozen", "scripts/exports.map", "scripts/run_tests.py", "tests/Makefile"):
         source, to = os.path.join(ROOT, name), os.path.join(target, name)
         os.makedirs(os.path.dirname(to), exist_ok=True)
         if os.path.isdir(source):
@@ -128,6 +128,32 @@ def snapshot(folder):
             status = os.lstat(os.path.join(path, name))
             found[os.path.relpath(os.path.join(path, name), folder)] = status.st_mtime_ns if name in names else 0
     return found
+
+
+def run_program(test, command, library=None, told=""):
+    """Runs a program, under the library if one is given; returns what it printed, both streams."""
+    environment = dict(CLEAN_ENVIRONMENT)
+    if library:
+        environment.update(LD_PRELOAD=library, HZ3_EXPECT_LIBRARY=library, PYTHONMALLOC="malloc")
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600)
+    test.assertEqual(done.returncode, 0, "{}\n{}\n{}".format(command, done.stdout[-4000:], told))
+    test.assertNotIn("cannot be preloaded", done.stdout)
+    return done.stdout
+
+
+def serves_malloc(test, library, without=(), told=""):
+    """Runs quick programs under a library: python, and those black-box tests that HZ3_OBJTREE has built, but for the cases
+    that match `without` and those that take long."""
+    filters = "--gtest_filter=-" + ":".join(("*huge_alignment*", "*shrinking_never_fails*", *without))
+    test.assertIn(library, run_program(test, ["cat", "/proc/self/maps"], library))
+    # Few large blocks: each may take a segment of 32 MiB, out of an arena of 1 GiB.
+    program = "x = [bytes(n * n) for n in range(256)] + [bytes(1 << n) for n in range(25)]; print(sum(map(len, x)))"
+    run_program(test, ["/usr/bin/python3", "-c", program], library, told)
+    for name in ("abi_test", "block_test", "realloc_test"):
+        binary = os.path.join(os.environ.get("HZ3_OBJTREE", ROOT), "tests/bin/preload", name)
+        if os.path.exists(binary):
+            run_program(test, [binary, filters], library, told)
 
 
 def main():

@@ -72,8 +72,19 @@ class Folders(BuildTest):
         self.make("distclean")
         self.assertEqual(snapshot(self.tree), before)
 
-    def test_strange_paths_are_refused(self):
-        self.assertIn("no spaces", self.make("fast_defconfig", "O=" + self.folder + "/a b", fails=True))
+    def test_strange_paths_are_refused_and_not_made(self):
+        before = snapshot(self.folder)
+        for name in ("a b", "a:b", "a'b", 'a"b', "a%b", "a;b", "a#b", "a(b", "a*b", "a&b", "a$$b"):
+            with self.subTest(name):
+                answer = self.make("fast_defconfig", "O=../" + name, fails=True)
+                self.assertIn("no spaces", answer)
+                self.assertEqual(answer.count("\n"), 1, answer)
+        self.assertEqual(snapshot(self.folder), before)
+
+    def test_folder_that_cannot_be_made(self):
+        answer = self.make("fast_defconfig", "O=" + self.tree + "/Makefile/x", fails=True)
+        self.assertIn("cannot be made", answer)
+        self.assertEqual(answer.count("\n"), 1, answer)
 
     def test_two_lanes(self):
         self.make("lanes", "-j4", "O=../lanes")

@@ -5,16 +5,13 @@ library; without them only a small program is."""
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import unittest
 
-from _support import CLEAN_ENVIRONMENT, ROOT, main, read
+from _support import main, read, run_program, serves_malloc
 
 NUMBER = int(os.environ.get("HZ3_RANDOM_CONFIGS", "2"))
 FIRST = int(os.environ.get("HZ3_RANDOM_SEED", "1"))
-OBJTREE = os.environ.get("HZ3_OBJTREE", ROOT)
-QUICK = ("abi_test", "block_test", "realloc_test")
 
 
 def returns_memory(config):
@@ -29,35 +26,16 @@ class RandomConfigs(unittest.TestCase):
         cls.folder = tempfile.mkdtemp(prefix="hz3-build-")
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
 
-    def run_program(self, command, library=None):
-        environment = dict(CLEAN_ENVIRONMENT)
-        if library:
-            environment.update(LD_PRELOAD=library, HZ3_EXPECT_LIBRARY=library, PYTHONMALLOC="malloc")
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600)
-        config = os.path.join(self.folder, "out/.config")
-        told = done.stdout[-4000:] + "\n" + "".join(
-            line + "\n" for line in read(config).split("\n") if line.startswith("CONFIG_")) if os.path.exists(config) else done.stdout
-        self.assertEqual(done.returncode, 0, "{}\n{}".format(command, told))
-        self.assertNotIn("cannot be preloaded", done.stdout)
-        return done.stdout
-
 
 def add(seed):
     def test(self):
         out = self.folder + "/out"
-        self.run_program(["make", "O=" + out, "randconfig", "KCONFIG_SEED={}".format(seed)])
-        self.run_program(["make", "-s", "O=" + out, "-j{}".format(os.cpu_count())])
-        libraries = [name for name in os.listdir(out) if name.endswith(".so")]
-        library = os.path.join(out, libraries[0])
-        maps = self.run_program(["cat", "/proc/self/maps"], library)
-        self.assertIn(library, maps)
-        self.run_program(["/usr/bin/python3", "-c", "x = [bytes(n * n) for n in range(1000)]; print(sum(map(len, x)))"], library)
-        filters = [] if returns_memory(read(out + "/.config")) else ["--gtest_filter=-*gives_memory_back*"]
-        for name in QUICK:
-            binary = os.path.join(OBJTREE, "tests/bin/preload", name)
-            if os.path.exists(binary):
-                self.run_program([binary] + filters, library)
+        run_program(self, ["make", "O=" + out, "randconfig", "KCONFIG_SEED={}".format(seed)])
+        config = read(out + "/.config")
+        told = "".join(line + "\n" for line in config.split("\n") if line.startswith("CONFIG_"))
+        run_program(self, ["make", "-s", "O=" + out, "-j{}".format(os.cpu_count())], told=told)
+        library = os.path.join(out, next(name for name in os.listdir(out) if name.endswith(".so")))
+        serves_malloc(self, library, () if returns_memory(config) else ("*gives_memory_back*",), told)
         os.remove(library)
 
     setattr(RandomConfigs, "test_seed_{}".format(seed), test)

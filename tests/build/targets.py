@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import time
 import unittest
@@ -22,7 +23,8 @@ class Targets(BuildTest):
         text = self.make("help")
         for word in ("menuconfig nconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig alldefconfig allyesconfig "
                      "allnoconfig randconfig all lanes install tests check coverage clean mrproper distclean tags cscope "
-                     "compile_commands.json O= KCONFIG_CONFIG V=1 V=2 W=1 C=1 SANITIZE= fast_defconfig scale_defconfig "
+                     "compile_commands.json O= KCONFIG_CONFIG KBUILD_OUTPUT V=1 V=2 W=1 C=1 SANITIZE= fast_defconfig scale_defconfig "
+                     "frozen-check frozen-record frozen-bump FROZEN_STRICT flags checkconfig format docs .s .i "
                      "debug.config KCONFIG_SEED PREFIX DESTDIR").split():
             self.assertIn(word, text)
         for name in os.listdir(self.tree + "/configs"):
@@ -107,10 +109,10 @@ class Targets(BuildTest):
         self.assertIn("nothing written", self.make("oldconfig", fails=True))
         self.assertEqual(self.config(), "CONFIG_HZ3_SHARDS=40\n")
 
-    def interface(self, goal, keys):
+    def interface(self, goal, keys, **env):
         """Runs a full-screen interface in a terminal of its own; returns what it showed."""
         primary, secondary = pty.openpty()
-        process = subprocess.Popen(["make", goal], cwd=self.tree, env=dict(CLEAN_ENVIRONMENT, TERM="xterm", LINES="40", COLUMNS="100"),
+        process = subprocess.Popen(["make", goal], cwd=self.tree, env=dict(CLEAN_ENVIRONMENT, **dict({"TERM": "xterm", "LINES": "40", "COLUMNS": "100"}, **env)),
                                    stdin=secondary, stdout=secondary, stderr=secondary, start_new_session=True)
         os.close(secondary)
         shown, quiet_since, deadline = b"", time.monotonic(), time.monotonic() + 20
@@ -140,9 +142,43 @@ class Targets(BuildTest):
         self.interface("menuconfig", [b"q", b"y"])
         self.assertIn("CONFIG_HZ3_SHARDS=8\n", self.config())
 
-    def test_guiconfig_without_a_display(self):
-        answer = self.make("guiconfig", env={"DISPLAY": ""}, fails=True)
-        self.assertTrue("display" in answer or "python3-tk" in answer, answer)
+    def test_interfaces_that_cannot_be_shown(self):
+        """One line of ours and one of make's, no traceback."""
+        self.make("fast_defconfig")
+        before = self.config()
+        for goal, message, env in (("menuconfig", "menuconfig needs a terminal", {}), ("nconfig", "menuconfig needs a terminal", {}),
+                                   ("guiconfig", "guiconfig needs (a display|tkinter)", {"DISPLAY": ""})):
+            with self.subTest(goal):
+                answer = self.make(goal, env=env, fails=True)
+                self.assertRegex(answer, message)
+                self.assertEqual(answer.count("\n"), 2, answer)
+        shown = self.interface("menuconfig", [], TERM="no-such-terminal")
+        self.assertIn("TERM=no-such-terminal", shown)
+        self.assertNotIn("Traceback", shown)
+        self.assertEqual(self.config(), before)
+
+    @unittest.skipUnless(shutil.which("Xvfb") and os.path.exists("/usr/lib/python3/dist-packages/guiconfig.py"), "no Xvfb")
+    def test_guiconfig(self):
+        self.make("fast_defconfig")
+        read_end, write_end = os.pipe()
+        server = subprocess.Popen(["Xvfb", "-displayfd", str(write_end), "-nolisten", "tcp"], pass_fds=[write_end],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(write_end)
+        try:
+            with os.fdopen(read_end) as file:
+                display = ":" + file.readline().strip()
+            window = subprocess.Popen(["make", "guiconfig"], cwd=self.tree, env=dict(CLEAN_ENVIRONMENT, DISPLAY=display),
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                      start_new_session=True)
+            # It stays until somebody closes it: what went wrong would have ended it by then.
+            try:
+                self.fail(window.communicate(timeout=3)[0])
+            except subprocess.TimeoutExpired:
+                os.killpg(window.pid, signal.SIGKILL)
+                window.communicate()
+        finally:
+            server.kill()
+            server.wait()
 
     def test_mixed_goals(self):
         self.make("distclean")
@@ -157,6 +193,10 @@ class Targets(BuildTest):
         self.assertIn("toy_hz3_remote_sparse_ring", read(self.folder + "/single/hz3/remote/sparse_ring.s"))
         self.assertIn("toy_hz3_os", read(self.folder + "/single/hz3/os.i"))
         self.make("O=../single", "hz3/none.o", fails=True)
+        # What the configuration leaves out can be looked at, and is not linked for that.
+        self.make("O=../single", "hz3/remote/dense_bank.o", "hz3/remote/dense_bank.s", "all")
+        self.assertNotIn("dense_bank", subprocess.run(["nm", self.folder + "/single/libhakozuna_hz3_scale.so"], stdout=subprocess.PIPE,
+                                                      text=True, check=True).stdout)
         self.make("scale_defconfig", "hz3/os.o")
         self.assertTrue(os.path.exists(self.tree + "/hz3/os.o"))
 
@@ -203,6 +243,8 @@ class Targets(BuildTest):
         files = [os.path.relpath(os.path.join(entry["directory"], entry["file"]), self.tree) for entry in entries]
         self.assertIn("hz3/os.cpp", files)
         self.assertIn("tests/unit/toy_test.cpp", files)
+        catches = [entry["file"].rsplit("/", 1)[-1] for entry in entries if "-fexceptions" in entry["arguments"]]
+        self.assertEqual(catches, ["new_delete.cpp"])  # flags of one object are that object's
         for entry in entries[:2]:
             os.makedirs(os.path.dirname(entry["output"]), exist_ok=True)
             self.make("O=../commands", "checkconfig")
