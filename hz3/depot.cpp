@@ -17,10 +17,11 @@ Slot Depot::self() const { return static_cast<Slot>(this - depots); }
 bool Depot::put(void* list, unsigned count) {
   LockGuard guard(lock_);
   const unsigned lists = lists_.load(std::memory_order_relaxed), blocks = blocks_.load(std::memory_order_relaxed);
-  if (lists == kLists || (blocks + count) * class_bytes(self()) > limit_) {
+  if (lists == kLists || (blocks + count) * class_bytes(self()) > limit()) {
     overflowed_.store(true, std::memory_order_relaxed);
     return false;
   }
+  used_ = true;
   list_[lists] = List{list, count};
   set_counts(lists + 1, blocks + count);
   return true;
@@ -28,28 +29,28 @@ bool Depot::put(void* list, unsigned count) {
 
 // Within the budget of the process.
 void Depot::set_limit(size_t bytes) {
-  if (bytes < limit_) {
-    process_budget.give(limit_ - bytes);
-  } else if (!process_budget.take(bytes - limit_)) {
+  const size_t before = limit();
+  if (bytes < before) {
+    process_budget.give(before - bytes);
+  } else if (!process_budget.take(bytes - before)) {
     return;
   }
-  limit_ = bytes;
+  limit_.store(bytes, std::memory_order_relaxed);
 }
 
 size_t Depot::granted() {
   size_t sum = 0;
-  for (const Depot& depot : depots) sum += depot.limit_;
+  for (const Depot& depot : depots) sum += depot.limit();
   return sum;
 }
 
 Depot::List Depot::take_slow() {
   LockGuard guard(lock_);
   const unsigned lists = lists_.load(std::memory_order_relaxed);
+  used_ = true;
   if (lists == 0) {
-    idle_ = 0;
-    if (!overflowed_.load(std::memory_order_relaxed)) return List{};
+    if (overflowed_.load(std::memory_order_relaxed)) set_limit(clamp(2 * limit(), kFirstLimit, kDepotBytes));
     overflowed_.store(false, std::memory_order_relaxed);
-    set_limit(clamp(2 * limit_, kFirstLimit, kDepotBytes));
     return List{};
   }
   const List list = list_[lists - 1];
@@ -58,31 +59,44 @@ Depot::List Depot::take_slow() {
   return list;
 }
 
-// The list that came first, if there is one, or one that was idle.
-void* Depot::take_oldest(bool idle_alone) {
-  LockGuard guard(lock_);
+void* Depot::take_oldest() {
   const unsigned lists = lists_.load(std::memory_order_relaxed);
-  if (lists == 0 || (idle_alone && idle_ == 0)) {
-    idle_ = lists;
-    return nullptr;
-  }
-  if (idle_ != 0 && --idle_ == 0) set_limit(limit_ / 2 < kFirstLimit ? 0 : limit_ / 2);
   const List oldest = list_[0];
   for (unsigned i = 1; i < lists; i++) list_[i - 1] = list_[i];
   set_counts(lists - 1, blocks_.load(std::memory_order_relaxed) - oldest.count);
   return oldest.head;
 }
 
+// An idle list, or nullptr: then a new time begins, in which lists may prove idle. A limit that was not made use of falls.
+void* Depot::take_idle() {
+  LockGuard guard(lock_);
+  if (idle_ != 0) {
+    idle_--;
+    used_ = false;
+    return take_oldest();
+  }
+  if (!used_) set_limit(limit() / 2 < kFirstLimit ? 0 : limit() / 2);
+  used_ = false;
+  idle_ = lists_.load(std::memory_order_relaxed);
+  return nullptr;
+}
+
+void* Depot::take_any() {
+  LockGuard guard(lock_);
+  idle_ = 0;
+  return lists_.load(std::memory_order_relaxed) != 0 ? take_oldest() : nullptr;
+}
+
 void Depot::send_idle_home() {
   for (Depot& depot : depots) {
-    if (depot.lists_.load(std::memory_order_relaxed) == 0) continue;
-    while (void* list = depot.take_oldest(true)) return_home(list);
+    if (depot.limit() == 0) continue;  // and so it has no lists
+    while (void* list = depot.take_idle()) return_home(list);
   }
 }
 
 void Depot::send_all_home() {
   for (Depot& depot : depots)
-    while (void* list = depot.take_oldest(false)) return_home(list);
+    while (void* list = depot.take_any()) return_home(list);
 }
 
 void Depot::check() {

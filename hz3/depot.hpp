@@ -1,8 +1,8 @@
 // The depot: for each class, lists of free blocks on their way from one thread's bin to that of another, whoever owns them. A
 // bin that overflows gives a list away as a whole, one that runs empty takes one as a whole: a lock and a few words, and no
 // block is touched. What the depot has no room for goes to its owners, and what was not asked for between two ticks, too. It
-// has room only for what is exchanged: its limit doubles when it is asked for a list that it had no room for, and is halved
-// when it holds lists that nobody asks for.
+// has room only for what is exchanged: its limit doubles when it is asked for a list that it had no room for, and is halved at
+// ticks between which it was not made use of.
 //
 // Only for classes whose blocks share no cache lines with others: else two threads that write to neighbours would pay for it
 // with each access, for as long as the blocks live.
@@ -52,7 +52,10 @@ class alignas(kCacheLine) Depot {
   Slot self() const;
   List take_slow();
   void set_limit(size_t bytes);
-  void* take_oldest(bool idle_alone);
+  void* take_oldest();
+  void* take_idle();
+  void* take_any();
+  size_t limit() const { return limit_.load(std::memory_order_relaxed); }
   void set_counts(unsigned lists, unsigned blocks) {
     lists_.store(lists, std::memory_order_relaxed);
     blocks_.store(blocks, std::memory_order_relaxed);
@@ -63,7 +66,8 @@ class alignas(kCacheLine) Depot {
   std::atomic<uint32_t> lists_{0};
   std::atomic<uint32_t> blocks_{0};
   std::atomic<bool> overflowed_{false};  // since it was last asked for a list and had none
-  size_t limit_ = 0;                     // bytes that it may hold, from the budget of the process
+  std::atomic<size_t> limit_{0};         // bytes that it may hold, from the budget of the process
+  bool used_ = false;                    // since the last tick
   uint32_t idle_ = 0;                    // the fewest lists there were since the last tick: so many were not asked for
   List list_[kLists] = {};
 };

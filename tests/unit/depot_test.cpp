@@ -18,15 +18,12 @@ class DepotTest : public testing::Test {
     if (kDepotBytes < 2 * kListBytes) GTEST_SKIP() << "no room in this configuration";
     test::no_ticks();
     Depot::send_all_home();
-    EXPECT_EQ(Depot::granted(), 0u);
+    while (Depot::granted() != 0) Depot::send_idle_home();
   }
   void TearDown() override {
-    while (Depot::granted() != 0) {  // limits fall as idle lists leave
-      put(4);
-      Depot::send_idle_home();
-      Depot::send_idle_home();
-      Depot::send_all_home();
-    }
+    Depot::send_all_home();
+    for (int i = 0; i < 40 && Depot::granted() != 0; i++) Depot::send_idle_home();
+    EXPECT_EQ(Depot::granted(), 0u) << "what is not made use of falls";
     EXPECT_NOTHING_LOST();
   }
   // Whether the depot takes a new list; otherwise it goes back.
@@ -119,16 +116,19 @@ TEST_F(DepotTest, ListsThatNobodyAskedForGoHome) {
   EXPECT_EQ(depot().blocks(), 4u) << "it was asked for";
 }
 
-TEST_F(DepotTest, ItsLimitFallsWhenListsAreIdle) {
+TEST_F(DepotTest, ItsLimitFallsWhenItIsNotMadeUseOf) {
   make_room(4);
-  for (int i = 0; i < 20 && Depot::granted() != 0; i++) {
-    const size_t limit = Depot::granted();
-    ASSERT_TRUE(put(4));
-    Depot::send_idle_home();
-    Depot::send_idle_home();
-    EXPECT_LE(Depot::granted(), limit / 2);
-  }
-  EXPECT_EQ(Depot::granted(), 0u);
+  const size_t limit = Depot::granted();
+  Depot::send_idle_home();
+  EXPECT_EQ(Depot::granted(), limit) << "it was, since the last time";
+  ASSERT_TRUE(put(4));
+  Depot::send_idle_home();
+  EXPECT_EQ(Depot::granted(), limit);
+  Depot::send_idle_home();
+  EXPECT_EQ(depot().blocks(), 0u) << "nobody asked for it";
+  EXPECT_EQ(Depot::granted(), limit / 2);
+  Depot::send_idle_home();
+  EXPECT_EQ(Depot::granted(), limit / 4);
 }
 
 // One thread allocates, another frees and allocates: the list that is too much for it comes back to the first.
