@@ -28,6 +28,7 @@ stages=(
     'golden     600 exported names, instruction counts of the hot path'
     'build     1500 the build system itself, both compilers, clang-tidy'
     'frozen     600 the frozen lanes are still the same bytes'
+    'model      300 the protocol of remote frees, every state of a model of it; and models that are broken on purpose'
     'real       900 real programs under every lane, output compared with glibc'
     'bench      120 the benchmarks and their tools: right, not fast'
     'stress     600 a minute of the randomized stress test'
@@ -74,6 +75,10 @@ run_build() {
 # Of a toolchain that nothing is on record for it says UNVERIFIED, which is no failure here: Debian may have moved on.
 run_frozen() {
     make O="$build" frozen-check
+}
+
+run_model() {
+    scripts/run_tests.py --objtree "$build/fast" --no-build model
 }
 
 run_real() {
