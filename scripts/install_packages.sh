@@ -17,8 +17,8 @@ packages_for() {
     case $1 in
     # compiling the library, its configuration included
     build) echo g++ make binutils python3 python3-kconfiglib ;;
-    # white-box tests, sanitizer builds, the model, coverage, format and shell checks, the report in a browser; the other compiler, and what
-    # else `make help` names
+    # white-box tests, sanitizer builds, the model, coverage, format and shell checks, the report in a browser; the other
+    # compiler, and what else `make help` names
     test) echo libgtest-dev libgmock-dev gcovr chromium clang clang-format clang-tidy shellcheck spin git universal-ctags cscope \
         python3-tk xvfb diffoscope-minimal ;;
     # the real programs of tests/real

@@ -2,8 +2,8 @@
 """Runs tests: run_tests.py [options] SUITE...
 
 A suite is unit, preload, stress, whitebox-stress (binaries that `make tests` built), or build, golden, model, real, bench
-(scripts of tests/<suite>/), or `all`; SUITE/NAME is one test of it (NAME may hold * and ?). What runs in each is listed in tests/tests.list
-of the output folder.
+(scripts of tests/<suite>/), or `all`; SUITE/NAME is one test of it (NAME may hold * and ?). What runs in each is listed in
+tests/tests.list of the output folder.
 
 A binary of GoogleTest counts as its cases. A script counts as what its last line says, if that is
 `N passed, N failed, N skipped`; otherwise as one, by its exit code (77: skipped); its lines `SKIP name: reason` are
