@@ -8,6 +8,7 @@
 // with each access, for as long as the blocks live.
 //
 // Owner: the process. Guarded by a lock for each class; no other lock is taken while it is held.
+// In the model of the way between threads: tests/model/remote.pml.
 // After J. Bonwick, J. Adams: Magazines and Vmem (USENIX 2001); there the lists are arrays of a fixed length.
 #pragma once
 

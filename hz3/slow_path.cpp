@@ -22,12 +22,15 @@ constexpr unsigned kShardsAsked = 16;  // at most, in one search for blocks of o
 
 // Blocks that another shard has and does not use: those in central, and inboxes that fill up because their owner's threads
 // sleep, wait for a processor, or have ended. For want of them this shard would make a new run.
-Batch borrow(const ThreadCache* tc, Slot slot, unsigned want) {
+Batch borrow(ThreadCache* tc, Slot slot, unsigned want) {
   const bool shares_lines = class_bytes(slot) % kCacheLine != 0;
   bool adopted = false;
-  unsigned shard = tc->shard;
+  constexpr bool kAsksAll = kShards <= kShardsAsked + 1;
+  // After a search that found nothing with the next ones, so that within two or more each shard is asked.
+  unsigned shard = kAsksAll ? tc->shard : (tc->shard + tc->shards_asked) % kShards;
   for (unsigned asked = 0; asked < kShardsAsked && asked + 1 < kShards; asked++) {
     shard = shard + 1 < kShards ? shard + 1 : 0;
+    if (!kAsksAll && shard == tc->shard) continue;
     if (!adopted && remote::Inbox::of(shard).count() >= kAdoptAt) {
       adopted = true;
       remote::drain_to_central(shard);
@@ -37,6 +40,7 @@ Batch borrow(const ThreadCache* tc, Slot slot, unsigned want) {
     const Batch batch = central.take(slot, want);
     if (batch.head != nullptr) return batch;
   }
+  if constexpr (!kAsksAll) tc->shards_asked = (tc->shards_asked + kShardsAsked) % kShards;
   return Batch{nullptr, 0, false};
 }
 

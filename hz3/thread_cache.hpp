@@ -61,6 +61,7 @@ struct alignas(2 * kCacheLine) ThreadCache {
   uint64_t now_ms;            // when the thread was last in a slow path
   uint64_t trimmed_ms;        // when bins were last looked at for trimming
   Slot next_trim;
+  uint32_t shards_asked;      // how far past its own the search of a miss begins, where it does not ask all shards
   size_t granted;             // bytes by which the limits of all bins together exceed their first values
   int32_t seen_room[kSlots];  // when last looked at for trimming: a bin whose room has not changed since is idle; kBusyBin: it
                               // is not

@@ -28,9 +28,10 @@ stages=(
     'golden     600 exported names, instruction counts of the hot path'
     'build     1500 the build system itself, both compilers, clang-tidy'
     'frozen     600 the frozen lanes are still the same bytes'
+    'model      300 the protocol of remote frees, every state of a model of it; and models that are broken on purpose'
     'real       900 real programs under every lane, output compared with glibc'
     'bench      120 the benchmarks and their tools: right, not fast'
-    'stress     600 a minute of the randomized stress test'
+    'stress     600 a minute of the randomized stress tests'
     'debug     1200 black-box tests of a lane whose checkers run the invariants'
     'address   1200 white-box and stress tests, address sanitizer'
     'undefined 1200 white-box and stress tests, undefined-behaviour sanitizer'
@@ -76,6 +77,10 @@ run_frozen() {
     make O="$build" frozen-check
 }
 
+run_model() {
+    scripts/run_tests.py --objtree "$build/fast" --no-build model
+}
+
 run_real() {
     local lane libraries=
     for lane in "${lanes[@]}"; do libraries+=$PWD/$build/$lane/libhakozuna_hz3_$lane.so:; done
@@ -89,18 +94,22 @@ run_bench() {
 
 # A minute in all. The seed is the day's: every day other runs, and a failure can be repeated.
 run_stress() {
-    local lane seed wrong=0
+    local lane seed program seconds wrong=0
     seed=$(date +%Y%m%d)
     for lane in "${lanes[@]}"; do
         make -s O="$build/$lane" -j"$jobs" tests || return
-        echo "stress, lane $lane: --seed $seed"
-        if LD_PRELOAD=$PWD/$build/$lane/libhakozuna_hz3_$lane.so "$build/$lane/tests/bin/stress/stress" \
-            --seed "$seed" --seconds $((60 / ${#lanes[@]})); then
-            echo "1 passed, 0 failed"
-        else
-            echo "0 passed, 1 failed"
-            wrong=1
-        fi
+        for program in stress:48 thread_churn:12; do
+            seconds=$((${program#*:} / ${#lanes[@]}))
+            program=${program%:*}
+            echo "$program, lane $lane: --seed $seed"
+            if LD_PRELOAD=$PWD/$build/$lane/libhakozuna_hz3_$lane.so "$build/$lane/tests/bin/stress/$program" \
+                --seed "$seed" --seconds "$seconds"; then
+                echo "1 passed, 0 failed"
+            else
+                echo "0 passed, 1 failed"
+                wrong=1
+            fi
+        done
     done
     return $wrong
 }

@@ -17,9 +17,9 @@ packages_for() {
     case $1 in
     # compiling the library, its configuration included
     build) echo g++ make binutils python3 python3-kconfiglib ;;
-    # white-box tests, sanitizer builds, coverage, format and shell checks, the report in a browser; the other compiler, and what
-    # else `make help` names
-    test) echo libgtest-dev libgmock-dev gcovr chromium clang clang-format clang-tidy shellcheck git universal-ctags cscope \
+    # white-box tests, sanitizer builds, the model, coverage, format and shell checks, the report in a browser; the other
+    # compiler, and what else `make help` names
+    test) echo libgtest-dev libgmock-dev gcovr chromium clang clang-format clang-tidy shellcheck spin git universal-ctags cscope \
         python3-tk xvfb diffoscope-minimal ;;
     # the real programs of tests/real
     real) echo g++ git libpython3.11-testsuite mariadb-client-core mariadb-server-core nodejs perl python3 redis-tools \

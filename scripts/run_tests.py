@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Runs tests: run_tests.py [options] SUITE...
 
-A suite is unit, preload, stress, whitebox-stress (binaries that `make tests` built), or build, golden, real, bench (scripts
-of tests/<suite>/), or `all`; SUITE/NAME is one test of it (NAME may hold * and ?). What runs in each is listed in tests/tests.list
-of the output folder.
+A suite is unit, preload, stress, whitebox-stress (binaries that `make tests` built), or build, golden, model, real, bench
+(scripts of tests/<suite>/), or `all`; SUITE/NAME is one test of it (NAME may hold * and ?). What runs in each is listed in
+tests/tests.list of the output folder.
 
 A binary of GoogleTest counts as its cases. A script counts as what its last line says, if that is
 `N passed, N failed, N skipped`; otherwise as one, by its exit code (77: skipped); its lines `SKIP name: reason` are
@@ -26,7 +26,8 @@ import time
 
 SRCTREE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY_SUITES = ("unit", "preload", "stress", "whitebox-stress")
-SCRIPT_SUITES = ("build", "golden", "real", "bench")
+SCRIPT_SUITES = ("build", "golden", "model", "real", "bench")
+WITHOUT_LIBRARY = ("build", "model")  # run once, whatever the lanes; nothing has to be built for them
 SKIPPED_EXIT = 77
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 
@@ -53,7 +54,7 @@ def read_list(objtree):
         return None
 
 
-def tests_of(objtree, suites, label=""):
+def tests_of(objtree, suites, label="", variant=""):
     """The tests of an output folder and of its variants."""
     entries = read_list(objtree)
     if entries is None:
@@ -64,12 +65,13 @@ def tests_of(objtree, suites, label=""):
     prefix = ["setarch", "-R"] if "thread" in properties["sanitize"] and shutil.which("setarch") else []
     for suite, path in entries:
         if suite == "variant":
-            yield from tests_of(os.path.join(objtree, path), [name for name in suites if name == "unit"], label)
+            yield from tests_of(os.path.join(objtree, path), [name for name in suites if name in ("unit", "whitebox-stress")],
+                                label, os.path.basename(path) + ":")
         elif suite in suites and suite in BINARY_SUITES:
             environment = {}
             if suite in ("preload", "stress"):
                 environment = {"LD_PRELOAD": library, "HZ3_EXPECT_LIBRARY": library}
-            name = label + re.sub(r"^tests/bin/[^/]*/", "", path)
+            name = label + (variant if suite == "whitebox-stress" else "") + re.sub(r"^tests/bin/[^/]*/", "", path)
             yield Test(suite, name, prefix + [os.path.join(objtree, path)], environment)
 
 
@@ -242,7 +244,7 @@ def main():
 
     tests = []
     objtrees = [os.path.abspath(name) for name in options.objtree or [SRCTREE]]
-    needs_build = set(wanted) - {"build"}
+    needs_build = set(wanted) - set(WITHOUT_LIBRARY)
     for objtree in objtrees:
         label = os.path.basename(objtree) + ":" if len(objtrees) > 1 else ""
         if needs_build and not options.no_build:
@@ -260,8 +262,8 @@ def main():
             if key == "library":
                 library = os.path.join(objtree, value)
         for suite in SCRIPT_SUITES:
-            if suite in wanted and not (suite == "build" and objtree != objtrees[0]):
-                tests += scripts_of(objtree, suite, library, label if suite != "build" else "")
+            if suite in wanted and not (suite in WITHOUT_LIBRARY and objtree != objtrees[0]):
+                tests += scripts_of(objtree, suite, library, label if suite not in WITHOUT_LIBRARY else "")
     tests = [test for test in tests if any(fnmatch.fnmatch(test.name, pattern) or fnmatch.fnmatch(test.name, "*:" + pattern)
                                            for pattern in wanted[test.suite])]
     if options.list:

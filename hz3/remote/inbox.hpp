@@ -3,6 +3,7 @@
 // Protocol: a stack that many push whole lists onto and anyone takes whole. push() links its last block to the old head and
 // swings the head (release); take_all() exchanges the head for nothing (acquire), which makes the links of every push
 // before it visible. Nobody pops single blocks, so there is no ABA problem.
+// Proven on a model, with the stashes and the ends of threads: tests/model/remote.pml.
 // Owner of the blocks in it: the shard; of a taken list: the taker, who must pass every block on.
 #pragma once
 

@@ -63,6 +63,18 @@ void pipe_blocks(size_t traffic, size_t size, size_t live, const std::function<v
   consumer.join();
 }
 
+// How long the tests of what is stranded go on: HZ3_TEST_SECONDS, for runs of a minute or an hour.
+double test_seconds() {
+  const char* text = getenv("HZ3_TEST_SECONDS");
+  return text != nullptr ? strtod(text, nullptr) : 2;
+}
+
+double seconds_now() {
+  timespec time{};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
 }  // namespace
 
 TEST(MemoryReturn, of_one_thread) {
@@ -237,4 +249,75 @@ TEST(Bounded, churn_of_changing_sizes_does_not_grow) {
   }
   EXPECT_LT(resident_bytes(), after_warm_up + 96 * kMiB) << "58 MiB is the mean of what is live";
   free_all(blocks);
+}
+
+// Whom a block belongs to does not come for it any more: its thread ended, or sleeps for hours. Sizes that are no multiple of
+// 64 go home to their owner whoever frees them.
+
+TEST(Stranded, producers_end_while_consumers_go_on_freeing) {
+  SKIP_WITHOUT_LIBRARY("trims the main arena only");
+  constexpr size_t kProducers = 4, kConsumers = 3, kSteps = 200;
+  for (size_t size : {100, 3000}) {
+    SCOPED_TRACE(size);
+    const size_t before = resident_bytes();
+    std::vector<std::vector<void*>> blocks(kProducers);
+    std::atomic<size_t> ready{0}, done{0};
+    std::atomic<bool> go{false}, end{false};
+    std::vector<Thread> consumers;
+    for (size_t i = 0; i < kConsumers; ++i) {
+      consumers.emplace_back([&, i] {
+        free(malloc(16));  // these are here before the producers, so they are nobody's successors
+        ++ready;
+        while (!go.load()) sleep_milliseconds(1);
+        for (size_t step = 0; step < kSteps; ++step) {
+          for (std::vector<void*>& of_one : blocks) {
+            const size_t from = of_one.size() * step / kSteps, to = of_one.size() * (step + 1) / kSteps;
+            for (size_t at = from; at < to; ++at) {
+              if (at % kConsumers == i) free(of_one[at]);
+            }
+          }
+          sleep_milliseconds(static_cast<long>(test_seconds() * 1000 / 2 / kSteps));
+        }
+        ++done;
+        while (!end.load()) sleep_milliseconds(1);
+      });
+    }
+    while (ready.load() < kConsumers) sleep_milliseconds(1);
+    run_threads(kProducers, [&](size_t i) { blocks[i] = hold(kBulk / kProducers, size); });
+    EXPECT_GT(resident_bytes(), before + kBulk * 8 / 10) << "the test does not hold what it thinks it holds";
+    go = true;
+    while (done.load() < kConsumers) sleep_milliseconds(1);
+    for (std::vector<void*>& of_one : blocks) std::vector<void*>().swap(of_one);
+    EXPECT_LT(tick_until_resident_below(before + kKept / 2), before + kKept);
+    end = true;
+    for (Thread& consumer : consumers) consumer.join();
+  }
+}
+
+TEST(Stranded, one_sleeps_while_31_send) {
+  SKIP_WITHOUT_LIBRARY("trims the main arena only");
+  constexpr size_t kSenders = 31, kSize = 100, kHeld = 128 * kMiB;
+  const size_t before = resident_bytes();
+  std::atomic<size_t> peak{0};
+  {
+    std::vector<void*> blocks;
+    SleepingThread sleeper([&] { blocks = hold(kHeld, kSize); });
+    const double until = seconds_now() + test_seconds();
+    // Each replaces its part of the blocks, the next one's in the next round, and so on.
+    for (size_t round = 0; round < 2 || seconds_now() < until; ++round) {
+      run_threads(kSenders, [&](size_t i) {
+        const size_t part = (i + round) % kSenders;
+        const size_t from = blocks.size() * part / kSenders, to = blocks.size() * (part + 1) / kSenders;
+        for (size_t at = from; at < to; ++at) {
+          free(blocks[at]);
+          blocks[at] = memset(malloc(kSize), 1, kSize);
+        }
+        const size_t now = resident_bytes();
+        if (now > peak.load()) peak = now;
+      });
+    }
+    free_all(blocks);
+    EXPECT_LT(tick_until_resident_below(before + kKept / 2), before + kKept);
+  }
+  EXPECT_LT(peak.load(), before + kHeld * 3 / 2) << "it is twice as much if nothing of the sleeper's is used again";
 }
