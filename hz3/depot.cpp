@@ -19,8 +19,10 @@ bool Depot::put(void* list, unsigned count) {
   const unsigned lists = lists_.load(std::memory_order_relaxed), blocks = blocks_.load(std::memory_order_relaxed);
   if (lists == kLists || (blocks + count) * class_bytes(self()) > limit_) {
     overflowed_.store(true, std::memory_order_relaxed);
+    statistics::count(statistics::kDepotRefusals);
     return false;
   }
+  statistics::count(statistics::kDepotPuts);
   list_[lists] = List{list, count};
   set_counts(lists + 1, blocks + count);
   return true;
@@ -46,12 +48,14 @@ Depot::List Depot::take_slow() {
   LockGuard guard(lock_);
   const unsigned lists = lists_.load(std::memory_order_relaxed);
   if (lists == 0) {
+    statistics::count(statistics::kDepotMisses);
     idle_ = 0;
     if (!overflowed_.load(std::memory_order_relaxed)) return List{};
     overflowed_.store(false, std::memory_order_relaxed);
     set_limit(clamp(2 * limit_, kFirstLimit, kDepotBytes));
     return List{};
   }
+  statistics::count(statistics::kDepotTakes);
   const List list = list_[lists - 1];
   set_counts(lists - 1, blocks_.load(std::memory_order_relaxed) - list.count);
   if (lists - 1 < idle_) idle_ = lists - 1;
@@ -60,6 +64,7 @@ Depot::List Depot::take_slow() {
 
 // The list that came first, if there is one, or one that was idle.
 void* Depot::take_oldest(bool idle_alone) {
+  statistics::count(statistics::kDepotIdle);
   LockGuard guard(lock_);
   const unsigned lists = lists_.load(std::memory_order_relaxed);
   if (lists == 0 || (idle_alone && idle_ == 0)) {
