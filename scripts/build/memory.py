@@ -9,7 +9,7 @@ import sys
 
 HEAD = """# Memory that the library needs for itself
 
-`make docs` makes this page; `make info` prints the table for the configuration that is built, `make info-lanes` for every lane.
+`make docs-memory` makes this page; `make info` prints the table for the configuration that is built, `make info-lanes` for every lane.
 What the allocator keeps for the program, free blocks and pages, is in [architecture.md](architecture.md).
 
 """
