@@ -3,11 +3,10 @@ with either stash. And what a thread has does not grow with the shards where the
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import unittest
 
-from _support import CLEAN_ENVIRONMENT, ROOT, main, read, write
+from _support import main, read, run_program, write
 
 UNIT = ("remote_stash_test", "inbox_test", "thread_cache_test")
 # Eight threads at the same time, each of which allocates.
@@ -31,31 +30,21 @@ class CornerConfigs(unittest.TestCase):
         self.folder = tempfile.mkdtemp(prefix="hz3-build-")
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
-    def run_program(self, command, library=None, status=0):
-        environment = dict(CLEAN_ENVIRONMENT)
-        if library:
-            environment.update(LD_PRELOAD=library, PYTHONMALLOC="malloc")
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600)
-        self.assertEqual(done.returncode, status, "{}\n{}".format(command, done.stdout[-4000:]))
-        self.assertNotIn("cannot be preloaded", done.stdout)
-        return done.stdout
-
     def configure(self, stash, shards, *more):
         out = self.folder + "/out"
-        self.run_program(["make", "-s", "O=" + out, {"dense": "fast", "sparse": "scale"}[stash] + "_defconfig"])
+        run_program(self, ["make", "-s", "O=" + out, {"dense": "fast", "sparse": "scale"}[stash] + "_defconfig"])
         symbols = ["CONFIG_HZ3_SHARDS={}".format(shards), *("CONFIG_HZ3_{}=y".format(name) for name in more)]
         names = [symbol.split("=")[0] for symbol in symbols]
         kept = [line for line in read(out + "/.config").split("\n") if not any(re.search(name + r"\b", line) for name in names)]
         write(out + "/.config", "\n".join(kept + symbols) + "\n")
-        self.run_program(["make", "-s", "O=" + out, "olddefconfig"])
+        run_program(self, ["make", "-s", "O=" + out, "olddefconfig"])
         text = read(out + "/.config")
         for symbol in symbols + ["CONFIG_HZ3_REMOTE_{}=y".format(stash.upper())]:
             self.assertIn(symbol + "\n", text)
         return out
 
     def build(self, out, *goals):
-        self.run_program(["make", "-s", "O=" + out, "-j{}".format(os.cpu_count()), *goals])
+        run_program(self, ["make", "-s", "O=" + out, "-j{}".format(os.cpu_count()), *goals])
 
     def library(self, out):
         return os.path.join(out, next(name for name in os.listdir(out) if name.endswith(".so")))
@@ -64,9 +53,9 @@ class CornerConfigs(unittest.TestCase):
         out = self.configure(stash, shards, *more)
         binaries = ["tests/bin/unit/" + name for name in UNIT]
         self.build(out, "all", *binaries)
-        told = self.run_program(["/usr/bin/python3", "-c", THREADS], self.library(out))
+        told = run_program(self, ["/usr/bin/python3", "-c", THREADS], self.library(out))
         for binary in binaries:
-            self.run_program([os.path.join(out, binary)])
+            run_program(self, [os.path.join(out, binary)])
         return told
 
     def test_one_shard_dense_and_told_of_every_thread_that_shares_it(self):
@@ -86,7 +75,7 @@ class CornerConfigs(unittest.TestCase):
         for shards in (1, 8, 32, 254):
             out = self.configure("sparse", shards)
             self.build(out, "tests/bin/thread_state")
-            text = self.run_program([out + "/tests/bin/thread_state"])
+            text = run_program(self, [out + "/tests/bin/thread_state"])
             self.assertIn("shards {}\n".format(shards), text)
             states.add(text[:text.index("shards ")])
         self.assertEqual(len(states), 1, states)
