@@ -50,7 +50,7 @@ Q := $(if $(findstring 1,$(verbose)),,@)
 W := $(if $(filter command,$(firstword $(origin W))),$(W))
 C := $(if $(filter command,$(firstword $(origin C))),$(C))
 quiet := $(findstring s,$(filter-out --%,$(firstword x$(MAKEFLAGS))))
-say = $(if $(quiet),:,printf '  %-8s%s\n' '$(1)' '$(patsubst $(obj)%,%,$(2))')
+say = $(if $(quiet),: ,printf '  %-8s%s\n' '$(1)' '$(patsubst $(obj)%,%,$(2))')
 pound := \#
 squote := '
 empty :=
@@ -99,8 +99,8 @@ config-goals := $(interactive-goals) olddefconfig savedefconfig listnewconfig al
 config-goals-given := $(filter $(config-goals),$(goals))
 clean-goals := clean mrproper distclean
 # Goals that need no configuration, or bring their own.
-free-goals := help lanes lane-% perf-stat report coverage format format-check tags cscope docs docs-check frozen-check \
-	frozen-record frozen-bump $(clean-goals)
+free-goals := help lanes lane-% info-lanes info-of-% perf-stat report coverage format format-check tags cscope docs docs-% \
+	frozen-check frozen-record frozen-bump $(clean-goals)
 build-goals := $(filter-out $(config-goals) $(free-goals),$(goals))
 
 one-by-one := $(and $(config-goals-given)$(filter $(clean-goals),$(goals)),$(filter-out 1,$(words $(goals))))
@@ -195,7 +195,13 @@ $(obj)$(library): $(all-objs) $(src)scripts/exports.map $(toolchain-file) FORCE
 	$(call if_changed,link)
 $(archive): $(lib-objs) FORCE
 	$(call if_changed,ar)
-targets += $(single-objs) $(single-objs:.o=.s) $(single-objs:.o=.i) $(obj)$(library) $(archive)
+# What `make info` asks for the sizes of what each thread has.
+thread-state := $(obj)tests/bin/thread_state
+quiet_cmd_cxx_tool = CXX
+      cmd_cxx_tool = $(CXX) $(lang-flags) $(warn-flags) $(repro-flags) $(include-flags) -O1 -MD -MF $(depfile) -o $@ $<
+$(thread-state): $(src)scripts/build/thread_state.cpp $(toolchain-file) FORCE
+	$(call if_changed_dep,cxx_tool)
+targets += $(thread-state) $(single-objs) $(single-objs:.o=.s) $(single-objs:.o=.i) $(obj)$(library) $(archive)
 
 include $(src)tests/Makefile
 

@@ -32,6 +32,8 @@ unsigned half_of(unsigned limit) { return limit / 2 > 1 ? limit / 2 : 1; }
 // Passes blocks of one class that leave a bin on to their owners: to central of the thread's own shard, else to the stash.
 void send_home(ThreadCache* tc, Slot slot, void* list) {
   void* foreign = Central::of(tc->shard).put(list);
+  if constexpr (kStatistics)
+    if (foreign != nullptr) statistics::count(statistics::kCentralPuts);
   while (unlikely(foreign != nullptr)) {
     void* block = foreign;
     foreign = link_of(block);

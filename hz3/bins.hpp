@@ -27,6 +27,7 @@ inline int32_t most_in_bin(const ThreadCache* tc, Slot slot) { return tc->at_mos
 // holds pages that any shard may use, and its owner has no use for it in particular.
 inline bool send_away(ThreadCache* tc, unsigned dst, Slot slot, void* block) {
   if (likely(slot <= kTierBins)) return tc->stash.stash_push(dst, slot, block);
+  statistics::count(statistics::kCentralPuts);
   set_link(block, nullptr);
   Central::of(dst).put(block);
   return false;

@@ -5,17 +5,22 @@
 #include <atomic>
 
 #include "hz3/config.hpp"
+#include "hz3/statistics.hpp"
 
 namespace hz3 {
 
 class Budget {
  public:
   bool take(size_t bytes) {
+    statistics::count(statistics::kBudgetChanges);
     if (granted_.fetch_add(bytes, std::memory_order_relaxed) + bytes <= kProcessBudgetBytes) return true;
     give(bytes);
     return false;
   }
-  void give(size_t bytes) { granted_.fetch_sub(bytes, std::memory_order_relaxed); }
+  void give(size_t bytes) {
+    statistics::count(statistics::kBudgetChanges);
+    granted_.fetch_sub(bytes, std::memory_order_relaxed);
+  }
   // In the child of fork(), where most of those who had grants are gone.
   void set(size_t bytes) { granted_.store(bytes, std::memory_order_relaxed); }
   size_t granted() const { return granted_.load(std::memory_order_relaxed); }

@@ -199,7 +199,10 @@ void Central::reclassify(Run* run, Slot slot) {
 }
 
 void return_home(void* list) {
-  while (list != nullptr) list = Central::of(tag_shard(tag_of(list))).put(list);
+  while (list != nullptr) {
+    statistics::count(statistics::kCentralPuts);
+    list = Central::of(tag_shard(tag_of(list))).put(list);
+  }
 }
 
 // Takes a run without blocks in use off the lists: it becomes the bin's spare, or joins `freed`. Returns the new `freed`.

@@ -12,6 +12,10 @@ namespace hz3 {
 
 inline constexpr unsigned kShards = CONFIG_HZ3_SHARDS;
 inline constexpr bool kDebugChecks = CONFIG_HZ3_DEBUG_CHECKS;
+inline constexpr bool kStatistics = CONFIG_HZ3_STATISTICS;
+// A thread that starts on a shard which another one has: says so, stops there.
+inline constexpr bool kCollisionShot = CONFIG_HZ3_SHARD_COLLISION_SHOT;
+inline constexpr bool kCollisionFailfast = CONFIG_HZ3_SHARD_COLLISION_FAILFAST;
 
 // Thread cache.
 inline constexpr unsigned kBinPad = CONFIG_HZ3_BIN_PAD;

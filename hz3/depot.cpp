@@ -19,9 +19,11 @@ bool Depot::put(void* list, unsigned count) {
   const unsigned lists = lists_.load(std::memory_order_relaxed), blocks = blocks_.load(std::memory_order_relaxed);
   if (lists == kLists || (blocks + count) * class_bytes(self()) > limit()) {
     overflowed_.store(true, std::memory_order_relaxed);
+    statistics::count(statistics::kDepotRefusals);
     return false;
   }
   used_ = true;
+  statistics::count(statistics::kDepotPuts);
   list_[lists] = List{list, count};
   set_counts(lists + 1, blocks + count);
   return true;
@@ -49,10 +51,12 @@ Depot::List Depot::take_slow() {
   const unsigned lists = lists_.load(std::memory_order_relaxed);
   used_ = true;
   if (lists == 0) {
+    statistics::count(statistics::kDepotMisses);
     if (overflowed_.load(std::memory_order_relaxed)) set_limit(clamp(2 * limit(), kFirstLimit, kDepotBytes));
     overflowed_.store(false, std::memory_order_relaxed);
     return List{};
   }
+  statistics::count(statistics::kDepotTakes);
   const List list = list_[lists - 1];
   set_counts(lists - 1, blocks_.load(std::memory_order_relaxed) - list.count);
   if (lists - 1 < idle_) idle_ = lists - 1;
@@ -69,6 +73,7 @@ void* Depot::take_oldest() {
 
 // An idle list, or nullptr: then a new time begins, in which lists may prove idle. A limit that was not made use of falls.
 void* Depot::take_idle() {
+  statistics::count(statistics::kDepotIdle);
   LockGuard guard(lock_);
   if (idle_ != 0) {
     idle_--;

@@ -43,6 +43,7 @@ void slow_call_event(ThreadCache* tc) {
   const uint64_t now = os::now_ms();
   if (likely(now == tc->now_ms)) return;
   tc->now_ms = now;
+  statistics::add_up();
   PageHeap::set_now(now);
   if constexpr (kDebugChecks) check::cache(tc);
   trim_idle_bins(tc);
@@ -75,6 +76,7 @@ void flush_cache(ThreadCache* tc) {
   for (Slot slot = 1; slot < kSlots; slot++)
     if (tc->head[slot] != nullptr || tc->second[slot] != nullptr) empty_bin(tc, slot);
   tc->stash.stash_flush_all();
+  statistics::add_up();
 }
 
 bool reclaim(ThreadCache* tc) {
@@ -100,8 +102,11 @@ void reclaim_for_retry(ThreadCache* tc) {
 }
 
 void free_uncached(void* block, Tag tag) {
+  statistics::count(statistics::kRemote);
+  statistics::count(statistics::kCentralPuts);
   set_link(block, nullptr);
   Central::of(tag_shard(tag)).put(block);
+  statistics::add_up();
 }
 
 }  // namespace hz3

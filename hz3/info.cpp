@@ -6,6 +6,7 @@
 
 #include "hz3/large.hpp"
 #include "hz3/message.hpp"
+#include "hz3/statistics.hpp"
 #include "hz3/thread_cache.hpp"
 
 namespace hz3::info {
@@ -86,6 +87,7 @@ void stats(int fd) {
   Line().text("hz3: free blocks ").number(h.run_free_bytes).text(" bytes in ").number(h.runs).text(" runs").print(fd);
   Line().text("hz3: cached spans ").number(h.span_cache_bytes).text(" bytes").print(fd);
   Line().text("hz3: ").number(kShards).text(" shards, ").number(h.caches).text(" thread caches made").print(fd);
+  if constexpr (kStatistics) statistics::print(fd);
 }
 
 int xml(int options, FILE* stream) {

@@ -29,12 +29,14 @@ void Mutex::lock_slow(uint32_t me) {
   for (int i = 0; i < kSpins; i++) {
     // relaxed, here and below: only whether to try; what the lock guards is ordered by the exchange that takes it
     uint32_t seen = state_.load(std::memory_order_relaxed);
+    if (seen == 0) statistics::count(statistics::kLockRetries);
     // acquire: pairs with the release in unlock()
     if (seen == 0 && state_.compare_exchange_weak(seen, me << 1, std::memory_order_acquire, std::memory_order_relaxed)) return;
     cpu_relax();
   }
   for (;;) {
     uint32_t seen = state_.load(std::memory_order_relaxed);
+    statistics::count(statistics::kLockRetries);
     if (seen == 0) {
       // Others may sleep still, so that our unlock() has to wake the next. acquire: pairs with the release in unlock()
       if (state_.compare_exchange_weak(seen, me << 1 | kSleepers, std::memory_order_acquire, std::memory_order_relaxed)) return;

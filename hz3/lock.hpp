@@ -12,6 +12,7 @@
 #include "hz3/config.hpp"
 #include "hz3/os.hpp"
 #include "hz3/platform.hpp"
+#include "hz3/statistics.hpp"
 
 namespace hz3 {
 
@@ -45,6 +46,7 @@ class Mutex {
   void lock_in_order() {
     uint32_t me = thread_identity;
     if (unlikely(me == 0)) me = make_thread_identity();
+    statistics::count(statistics::kLocks);
     uint32_t expected = 0;
     // acquire: pairs with the release in unlock()
     if (!state_.compare_exchange_strong(expected, me << 1, std::memory_order_acquire, std::memory_order_relaxed)) lock_slow(me);

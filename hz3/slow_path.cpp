@@ -152,7 +152,9 @@ namespace {
 
 // Keeps a block of another shard in the thread's own bin, if that takes such.
 HZ3_ALWAYS_INLINE bool keep(ThreadCache* tc, Slot slot, void* p) {
+  statistics::count(statistics::kRemote);
   if (!tc->keeps[slot]) return false;
+  statistics::count(statistics::kKept);
   push(tc, slot, p);
   if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
   return true;

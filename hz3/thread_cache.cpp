@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <climits>
+#include <cstdlib>
 #include <cstring>
 
 #include "hz3/message.hpp"
@@ -60,6 +61,12 @@ bool have_exit_key() {
   return false;  // another thread is making it: this call goes without a cache
 }
 
+// Called without a lock and with the cache in place: a handler of SIGABRT may allocate.
+HZ3_SLOW void tell_of_collision(const ThreadCache* tc) {
+  Line().text("hz3: a thread starts on shard ").number(tc->shard).text(", which another thread has").print();
+  if constexpr (kCollisionFailfast) abort();
+}
+
 }  // namespace
 
 ThreadCache* own_cache_slow() {
@@ -70,7 +77,11 @@ ThreadCache* own_cache_slow() {
   tc = thread_registry.attach();
   if (tc == nullptr) return nullptr;
   tls_cache = tc;  // before pthread_setspecific, which may call calloc
-  if (likely(pthread_setspecific(exit_key, tc) == 0)) return tc;
+  if (likely(pthread_setspecific(exit_key, tc) == 0)) {
+    if constexpr (kCollisionShot || kCollisionFailfast)
+      if (tc->collides) tell_of_collision(tc);
+    return tc;
+  }
   // Nobody would tell us of the thread's end: it goes without a cache.
   give_up(tc, &fresh_cache);
   return nullptr;
@@ -108,6 +119,7 @@ ThreadCache* ThreadRegistry::attach() {
   unsigned shard = 0;
   for (unsigned i = 1; i < kShards; i++)
     if (live_[i] < live_[shard]) shard = i;
+  if constexpr (kCollisionShot || kCollisionFailfast) tc->collides = live_[shard] != 0;
   __atomic_store_n(&live_[shard], live_[shard] + 1, __ATOMIC_RELAXED);  // under the lock; atomic for live_threads()
   tc->shard = shard;
   tc->key = local_key(shard);

@@ -41,6 +41,7 @@ struct alignas(2 * kCacheLine) ThreadCache {
   ThreadCache* next_free;  // in the list of those without a thread
   bool in_use;
   uint8_t destructor_rounds;
+  bool collides;  // when it got its shard another thread had that; only known to builds that tell of it
 
   void* head[kSlots];          // [slot]: most recently freed first; [0] is not used
   uint64_t key = kNoShardKey;  // local_key(shard): what a tag is compared with

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Prints the figures of docs/architecture.md that follow from the configuration: the size classes and what they waste, the
-# shapes of runs, the sizes of what each thread, shard and page heap has.
+# shapes of runs, the sizes of their descriptors. What each thread and shard has: `make info`.
 #
 #   scripts/print_figures.sh [CONFIGURATION...]      files of configs/, by default fast_defconfig
 #
@@ -90,22 +90,13 @@ int main() {
          of_mix(class_size, 16, kMaxTierBytes).waste(), of_mix(with_run, 16, kMaxTierBytes).waste(), worst);
 
   printf("\n%u classes, %u shards, %u page heaps; bytes:\n", kBins, kShards, kPageHeaps);
-  const size_t rows = sizeof(ThreadCache::head) + sizeof(ThreadCache::room) + sizeof(ThreadCache::at_most) +
-                      sizeof(ThreadCache::keep_above) + sizeof(ThreadCache::limit) + sizeof(ThreadCache::overflowed) +
-                      sizeof(ThreadCache::seen_room) + sizeof(ThreadCache::second) + sizeof(ThreadCache::second_most) +
-                      sizeof(ThreadCache::keeps);
-  printf("a thread   cache %zu: bins %zu, size map %zu, remote stash %zu\n", sizeof(ThreadCache), rows,
-         sizeof(ThreadCache::slot_map), sizeof(ThreadCache::stash));
   size_t at_first = 0;
   for (Slot s = 1; s < kSlots; s++) at_first += size_t{class_info(s).limit_first} * class_bytes(s);
-  printf("           bins hold at most, in KiB: %zu at first, all classes together; %zu more when grown; all threads %zu more\n",
+  printf("bins hold at most, in KiB: %zu at first, all classes together; %zu more when grown; all threads %zu more\n",
          at_first >> 10, kThreadBudgetBytes >> 10, kProcessBudgetBytes >> 10);
-  printf("a shard    central %zu, inbox %zu\n", sizeof(Central), sizeof(remote::Inbox));
-  printf("page heap  %zu\n", sizeof(PageHeap));
   printf("a run      descriptor %zu\n", sizeof(Run));
   printf("a segment  descriptor %zu; tags %zu, run ids %zu\n", sizeof(Segment), kSegmentPages * sizeof(Tag),
          kSegmentPages * sizeof(uint32_t));
-  printf("arenas     %zu\n", sizeof(ArenaSet));
   return 0;
 }
 END

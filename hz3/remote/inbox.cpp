@@ -20,6 +20,7 @@ void pass_on(unsigned dst, void* list) {
   }
   for (Slot slot = 1; slot < kSlots; slot++) {
     if (by_slot[slot] == nullptr) continue;
+    statistics::count(statistics::kCentralPuts);
     const unsigned bin = slot - 1;
     if (bin < kFirstSub4k) {
       small_v2::push_remote_list(dst, bin, by_slot[slot]);

@@ -24,7 +24,10 @@ class alignas(kCacheLine) Inbox {
       if (reinterpret_cast<uintptr_t>(first) >> kCountShift != 0) invariant_failed("I27", "an address has no room for a count");
     uint64_t old = word_.load(std::memory_order_relaxed);  // relaxed: a guess that the exchange confirms or renews
     uint64_t fresh;
+    statistics::count(statistics::kStashed, n);
+    statistics::count(statistics::kHandOvers);
     do {
+      statistics::count(statistics::kExchanges);
       set_link(last, block_of(old));
       const uint64_t count = (old >> kCountShift) + n;
       fresh = reinterpret_cast<uintptr_t>(first) | (count < kCountMax ? count : kCountMax) << kCountShift;
@@ -35,6 +38,7 @@ class alignas(kCacheLine) Inbox {
   // The whole list, or nullptr.
   void* take_all() {
     if (empty()) return nullptr;
+    statistics::count(statistics::kInboxTakes);
     // acquire: pairs with the release in push()
     return block_of(word_.exchange(0, std::memory_order_acquire));
   }

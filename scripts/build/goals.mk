@@ -28,6 +28,20 @@ frozen-check frozen-record frozen-bump:
 # UNVERIFIED has an exit code of its own.
 frozen-check: frozen-verdict = $(if $(filter 1,$(FROZEN_STRICT)),, || test $$? = 3)
 
+# -- memory that the library needs for itself --
+PHONY += info info-lanes
+ifneq ($(build-goals),)
+info: $(obj)$(library) $(thread-state)
+	@$(memory-table) $(obj)$(library) $(abspath $(thread-state))
+endif
+memory-table = $(python) $(src)scripts/build/memory.py
+lane-states = $(foreach lane,$(lanes),$(wildcard $(obj)build/$(lane)/libhakozuna_hz3_*.so) $(abs_objtree)/build/$(lane)/tests/bin/thread_state)
+PHONY += $(addprefix info-of-,$(lanes))
+$(addprefix info-of-,$(lanes)): info-of-%: lane-%
+	+@$(clean-make) -s O=$(abs_objtree)/build/$* info >/dev/null
+info-lanes: $(addprefix info-of-,$(lanes))
+	@$(memory-table) $(lane-states)
+
 # -- install --
 PHONY += install
 install: all
@@ -64,12 +78,18 @@ format:
 format-check:
 	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(format-files)
 
-# -- documentation of the configuration --
-PHONY += docs docs-check
+# -- documentation that is made --
+PHONY += docs docs-check docs-memory docs-memory-check
 docs:
 	$(Q)$(kconf-docs) > $(obj)docs-configuration.tmp && mkdir -p $(obj)docs && mv $(obj)docs-configuration.tmp $(obj)docs/configuration.md
 docs-check:
 	$(Q)$(kconf-docs) | cmp -s - $(src)docs/configuration.md || { echo "docs/configuration.md is out of date: run \`make docs\`" >&2; exit 1; }
+# The page of every lane's memory: the lanes are built for it.
+docs-memory: $(addprefix info-of-,$(lanes))
+	$(Q)mkdir -p $(obj)docs && $(memory-table) --page $(lane-states) > $(obj)docs-memory.tmp && mv $(obj)docs-memory.tmp $(obj)docs/memory.md
+docs-memory-check: $(addprefix info-of-,$(lanes))
+	$(Q)$(memory-table) --page $(lane-states) | cmp -s - $(src)docs/memory.md || \
+		{ echo "docs/memory.md is out of date: run \`make docs-memory\`" >&2; exit 1; }
 kconf-docs = srctree='$(abs_srctree)' $(python) $(src)scripts/build/document_config.py
 
 # -- measuring: docs/benchmarks.md; the variables of the command line are the scripts' settings --

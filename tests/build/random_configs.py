@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import unittest
 
-from _support import main, read, run_program, serves_malloc
+from _support import main, read, run_program, serves_malloc, write
 
 NUMBER = int(os.environ.get("HZ3_RANDOM_CONFIGS", "2"))
 FIRST = int(os.environ.get("HZ3_RANDOM_SEED", "1"))
@@ -31,7 +31,9 @@ def add(seed):
     def test(self):
         out = self.folder + "/out"
         run_program(self, ["make", "O=" + out, "randconfig", "KCONFIG_SEED={}".format(seed)])
-        config = read(out + "/.config")
+        # These would speak up, or stop, wherever a test has more threads than there are shards.
+        config = re.sub(r"(?m)^(CONFIG_HZ3_SHARD_COLLISION_\w+)=y$", r"# \1 is not set", read(out + "/.config"))
+        write(out + "/.config", config)
         told = "".join(line + "\n" for line in config.split("\n") if line.startswith("CONFIG_"))
         run_program(self, ["make", "-s", "O=" + out, "-j{}".format(os.cpu_count())], told=told)
         library = os.path.join(out, next(name for name in os.listdir(out) if name.endswith(".so")))

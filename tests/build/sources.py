@@ -107,6 +107,10 @@ class Libraries(unittest.TestCase):
             self.assertTrue(found, "no TLS segment")
             self.assertLess(int(found.group(1), 16), 64)
 
+    def test_page_of_their_memory_is_up_to_date(self):
+        done = run("make", "O=" + self.folder, "docs-memory-check")
+        self.assertEqual(done.returncode, 0, done.stdout)
+
     def test_hardened_segments(self):
         for library in self.libraries:
             text = run("readelf", "-lW", library).stdout

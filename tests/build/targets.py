@@ -22,7 +22,7 @@ class Targets(BuildTest):
     def test_help_names_everything(self):
         text = self.make("help")
         for word in ("menuconfig nconfig guiconfig oldconfig olddefconfig savedefconfig listnewconfig alldefconfig allyesconfig "
-                     "allnoconfig randconfig all lanes install tests check coverage clean mrproper distclean tags cscope "
+                     "allnoconfig randconfig all lanes info info-lanes docs-check install tests check coverage clean mrproper distclean tags cscope "
                      "compile_commands.json O= KCONFIG_CONFIG KBUILD_OUTPUT V=1 V=2 W=1 C=1 SANITIZE= fast_defconfig scale_defconfig "
                      "frozen-check frozen-record frozen-bump FROZEN_STRICT flags checkconfig format docs .s .i "
                      "debug.config KCONFIG_SEED PREFIX DESTDIR").split():
