@@ -139,7 +139,8 @@ TEST_F(DepotTest, AThreadThatRunsOutGetsWhatAnotherHasTooMuchOf) {
   for (int round = 0; round < 20; round++) {
     a.run([&] {
       for (int i = 0; i < 400; i++) {
-        if (a.cache()->head[slot] == nullptr && a.cache()->second[slot] == nullptr && depot().blocks() != 0) from_depot++;
+        const ThreadCache* tc = tls_cache;
+        if (tc->head[slot] == nullptr && tc->second[slot] == nullptr && depot().blocks() != 0) from_depot++;
         blocks.push_back(malloc_hot(1024));
       }
     });
