@@ -62,7 +62,7 @@ bool have_exit_key() {
 }
 
 // Called without a lock and with the cache in place: a handler of SIGABRT may allocate.
-HZ3_SLOW void tell_of_collision(const ThreadCache* tc) {
+[[maybe_unused]] HZ3_SLOW void tell_of_collision(const ThreadCache* tc) {
   Line().text("hz3: a thread starts on shard ").number(tc->shard).text(", which another thread has").print();
   if constexpr (kCollisionFailfast) abort();
 }
