@@ -124,9 +124,10 @@ HZ3_ALWAYS_INLINE void* large_zero(size_t bytes, bool* zero) {
   const Slot slot = slot_of(bytes);
   *zero = false;
   if (unlikely(tc->head[slot] == nullptr)) return alloc_slow_zero(tc, slot, zero);
+  void* block = pop(tc, slot);  // before the event, which may send the rest of the bin home
   // In a program of few and large blocks these are the calls that see time pass.
   if (unlikely(++tc->large_hits % kLargeHitsAnEvent == 0)) slow_call_event(tc);
-  return pop(tc, slot);
+  return block;
 }
 
 }  // namespace

@@ -79,6 +79,23 @@ TEST_F(LargeBins, APairHitsTheBin) {
   }
 }
 
+TEST_F(LargeBins, ACallThatSeesTimePassGetsItsBlockAllTheSame) {
+  const Slot slot = slot_of(100000);
+  for (uint32_t hits = 0; hits < 64; hits++) {
+    void* p = malloc_hot(100000);
+    free_hot(p);
+    ASSERT_EQ(tc->head[slot], p);
+    tc->seen_room[slot] = tc->room[slot];  // the bin has been idle for long, and is looked at next
+    tc->next_trim = slot - 1;
+    tc->now_ms = 0;
+    tc->trimmed_ms = os::now_ms() - 10 * kPurgeDecayMs - 1;
+    tc->large_hits = hits;
+    ASSERT_EQ(malloc_hot(100000), p);
+    free_hot(p);
+    empty_bin(tc, slot);
+  }
+}
+
 TEST_F(LargeBins, SizesAndAlignmentsWithoutAClassHaveNoBin) {
   for (auto [alignment, bytes] : {std::pair{size_t{16}, kMaxBinBytes + 1}, {2 * kPageSize, size_t{40000}}}) {
     void* p = api::memalign(alignment, bytes);
