@@ -166,6 +166,16 @@ bool resize_span(Run* run, size_t bytes) {
   return true;
 }
 
+// False when the run would have to grow and its neighbour is in use.
+bool resize_run(Run* run, unsigned pages) {
+  if (pages > run->pages) {
+    bool zero = false;
+    return PageHeap::extend(run, pages, &zero);
+  }
+  if (pages < run->pages) PageHeap::shrink(run, pages);
+  return true;
+}
+
 }  // namespace
 
 Mutex& span_mutex(unsigned shard) { return caches[shard].lock; }
@@ -202,13 +212,7 @@ bool resize_in_place(void* p, size_t bytes) {
   Run* run = run_of(p);
   const size_t pages = pages_for(bytes);
   if (run->segment->span != 0) return bytes > kSpanMinBytes / 2 && resize_span(run, bytes);
-  if (pages == run->pages) return true;
-  if (pages > run->pages) {
-    bool zero = false;
-    return pages << kPageShift <= kSpanMinBytes && PageHeap::extend(run, static_cast<unsigned>(pages), &zero);
-  }
-  PageHeap::shrink(run, static_cast<unsigned>(pages));
-  return true;
+  return pages << kPageShift <= kSpanMinBytes && resize_run(run, static_cast<unsigned>(pages));
 }
 
 bool resize_binned_in_place(void* p, size_t bytes) {
@@ -216,11 +220,7 @@ bool resize_binned_in_place(void* p, size_t bytes) {
   Run* run = run_of(p);
   const Slot slot = bytes <= kMaxBinBytes ? slot_of(bytes) : kLargeSlot;
   const unsigned pages = static_cast<unsigned>(pages_for(slot != kLargeSlot ? class_bytes(slot) : bytes));
-  if (pages < run->pages) {
-    PageHeap::shrink(run, pages);
-  } else if (bool zero; pages > run->pages && !PageHeap::extend(run, pages, &zero)) {
-    return false;
-  }
+  if (!resize_run(run, pages)) return false;
   Central::of(run->shard).reclassify(run, slot);
   run->segment->arena->label(run->start, 1, make_tag(slot, run->shard), run);
   return true;

@@ -23,7 +23,7 @@ constexpr unsigned kShardsAsked = 16;  // at most, in one search for blocks of o
 // Blocks that another shard has and does not use: those in central, and inboxes that fill up because their owner's threads
 // sleep, wait for a processor, or have ended. For want of them this shard would make a new run.
 Batch borrow(ThreadCache* tc, Slot slot, unsigned want) {
-  const bool shares_lines = class_bytes(slot) % kCacheLine != 0;
+  const bool shares_lines = !Depot::serves(slot);
   bool adopted = false;
   constexpr bool kAsksAll = kShards <= kShardsAsked + 1;
   // After a search that found nothing with the next ones, so that within two or more each shard is asked.

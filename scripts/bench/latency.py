@@ -94,11 +94,8 @@ def say_on_terminal(text):
 
 def main():
     try:
-        if sys.argv[1:] in (["-h"], ["--help"]):
-            print(__doc__.strip())
+        if settings.asked_for_help(__doc__):
             return 0
-        if sys.argv[1:]:
-            raise settings.Wrong("'{}': settings come from the environment (see --help)".format(sys.argv[1]))
         rounds, threads = settings.whole("RUNS", 5), settings.whole("THREADS", 2, 1, 1024)
         steps, remote = settings.whole("STEPS", 200_000, 100, 10**9), settings.whole("REMOTE", 50, 0, 100)
         if not settings.flag("SKIP_BUILD"):

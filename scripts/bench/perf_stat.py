@@ -134,11 +134,8 @@ def table(workload, results, notes):
 
 def main():
     try:
-        if sys.argv[1:] in (["-h"], ["--help"]):
-            print(__doc__.strip())
+        if settings.asked_for_help(__doc__):
             return 0
-        if sys.argv[1:]:
-            raise settings.Wrong("'{}': settings come from the environment (see --help)".format(sys.argv[1]))
         if not settings.flag("SKIP_BUILD"):
             settings.build(("fast", "scale"))
         workload, commands, iters, repeats = read_settings()

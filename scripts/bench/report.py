@@ -164,11 +164,8 @@ def load(path, wanted):
 
 def main():
     try:
-        if sys.argv[1:] in (["-h"], ["--help"]):
-            print(__doc__.strip())
+        if settings.asked_for_help(__doc__):
             return 0
-        if sys.argv[1:]:
-            raise settings.Wrong("'{}': settings come from the environment (see --help)".format(sys.argv[1]))
         try:
             import matplotlib  # noqa: F401
         except ImportError:

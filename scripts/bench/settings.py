@@ -28,6 +28,20 @@ def fail(message):
     sys.exit(2)
 
 
+def no_arguments(arguments):
+    if arguments:
+        raise Wrong("'{}': settings come from the environment (see --help)".format(arguments[0]))
+
+
+def asked_for_help(text):
+    """Prints the help of a script that takes no arguments but for that."""
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        print(text.strip())
+        return True
+    no_arguments(sys.argv[1:])
+    return False
+
+
 def whole(name, default, least=1, most=10**12):
     text = os.environ.get(name, "") or str(default)
     if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:

@@ -145,8 +145,7 @@ def main(arguments):
             for row in rows:
                 print("{:14} {} {}".format(row.name, row.program, " ".join(row.arguments)))
             return 0
-        if arguments:
-            raise settings.Wrong("'{}': settings come from the environment (see --help)".format(arguments[0]))
+        settings.no_arguments(arguments)
         out = pathlib.Path(os.environ.get("OUT") or settings.RESULTS / "ssot.json")
         if out.suffix != ".json" or out.is_dir():
             raise settings.Wrong("OUT='{}': expected the name of a .json file".format(out))

@@ -1,13 +1,13 @@
 // Statistics: the numbers add up, agree with each other in all their forms, and follow what is allocated.
 #include "hz3/info.hpp"
 
-#include <unistd.h>
 #include <climits>
 #include <cstdlib>
 #include <string>
 
 #include "hz3/bins.hpp"
 #include "tests/unit/blocks.hpp"
+#include "tests/unit/stats_text.hpp"
 
 namespace hz3 {
 namespace {
@@ -191,15 +191,7 @@ TEST_F(InfoForms, XmlHasTheSameNumbers) {
 }
 
 TEST_F(InfoForms, StatsAreFiveLinesWithTheSameNumbers) {
-  int ends[2];
-  ASSERT_EQ(pipe(ends), 0);
-  info::stats(ends[1]);
-  close(ends[1]);
-  std::string text(10000, '\0');
-  size_t length = 0;
-  for (ssize_t n; (n = read(ends[0], text.data() + length, text.size() - length)) > 0;) length += static_cast<size_t>(n);
-  close(ends[0]);
-  text.resize(length);
+  std::string text = test::stats_text();
   const auto n = [](size_t value) { return std::to_string(value); };
   const size_t pages = PageHeap::free_pages() << kPageShift, dirty = PageHeap::dirty_pages() << kPageShift;
   const std::string expected = "hz3: in use " + n(m.uordblks) + " bytes of " + n(m.arena) + " in segments\n" +            //

@@ -1,11 +1,10 @@
 // What the statistics build counts, step by step.
-#include <unistd.h>
-
 #include <string>
 
 #include "hz3/info.hpp"
 #include "hz3/statistics.hpp"
 #include "tests/unit/blocks.hpp"
+#include "tests/unit/stats_text.hpp"
 #include "tests/unit/worker.hpp"
 
 namespace hz3 {
@@ -88,15 +87,7 @@ TEST_F(Counters, AFreeWithoutACacheIsCountedAtOnce) {
 }
 
 TEST_F(Counters, MallocStatsPrintsThem) {
-  int ends[2];
-  ASSERT_EQ(pipe(ends), 0);
-  info::stats(ends[1]);
-  close(ends[1]);
-  std::string text(10000, '\0');
-  size_t length = 0;
-  for (ssize_t n; (n = read(ends[0], text.data() + length, text.size() - length)) > 0;) length += static_cast<size_t>(n);
-  close(ends[0]);
-  text.resize(length);
+  const std::string text = test::stats_text();
   const Counts c = statistics::sums();
   EXPECT_NE(text.find("\nhz3: remote blocks " + std::to_string(c[statistics::kRemote]) + ","), std::string::npos) << text;
   const size_t at = text.find("\nhz3: atomics per remote block ");
