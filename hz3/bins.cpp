@@ -64,36 +64,48 @@ void grant_room(ThreadCache* tc, Slot slot, unsigned length) {
   tc->frees_since_look += more * kRoomUnit;
 }
 
+namespace {
+
+// What a bin has too much of goes to the depot if that has room for it, else home. `count` blocks at most.
+void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
+  tc->overflowed[slot] = true;
+  // A list longer than the limit would make the bin longer still that takes it.
+  if (count > tc->limit[slot] || !may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
+}
+
+// Bounds a first list of at most `most` blocks, which may have grown beyond half of the limit; how long it is afterwards, at
+// most.
+unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
+  const unsigned limit = tc->limit[slot], half = half_of(limit);
+  void*& head = tc->head[slot];
+  if (most > limit) {
+    // A list that was the second once may have grown to the whole limit. It is counted then, and cut: taken back again and
+    // again, it would grow without end in a thread that frees much and allocates little.
+    void* last = head;
+    unsigned length = 1;
+    for (; last != nullptr && length < half; length++) last = link_of(last);
+    void* rest = last != nullptr ? link_of(last) : nullptr;
+    if (rest == nullptr) return length_of(head, half);
+    set_link(last, nullptr);
+    give_away(tc, slot, rest, most - half);
+    most = half;
+  } else {
+    const unsigned full = half < kShort ? half : kShort;
+    const unsigned length = length_of(head, full);
+    if (length < full) return length;
+  }
+  void* list = std::exchange(tc->second[slot], std::exchange(head, nullptr));
+  const unsigned count = std::exchange(tc->second_most[slot], static_cast<uint16_t>(most));
+  if (list != nullptr) give_away(tc, slot, list, count);
+  return 0;
+}
+
+}  // namespace
+
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
-  const unsigned half = half_of(tc->limit[slot]);
-  unsigned most = tc->at_most[slot] + 1u, length = most;
-  if (most >= half) {
-    // A list that was the second once may have grown to the whole limit. It is counted then: taken back again and again, it
-    // would grow without end in a thread that frees much and allocates little.
-    const bool may_exceed = most > tc->limit[slot];
-    const unsigned full = half < kShort ? half : kShort;
-    const unsigned enough = may_exceed ? tc->limit[slot] : full;
-    length = length_of(tc->head[slot], enough);
-    if (may_exceed && length < enough) most = length;
-    if (length >= (may_exceed ? half : full)) {
-      void* list = tc->head[slot];
-      unsigned count = most;
-      if (most <= tc->limit[slot]) {
-        std::swap(list, tc->second[slot]);
-        count = tc->second_most[slot];
-        tc->second_most[slot] = static_cast<uint16_t>(most);
-      }
-      if (list != nullptr) {
-        tc->overflowed[slot] = true;
-        // A list longer than the limit would make the bin longer still that takes it.
-        if (count > tc->limit[slot] || !may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
-      }
-      tc->head[slot] = nullptr;
-      length = 0;
-    }
-  }
-  grant_room(tc, slot, length);
+  const unsigned most = tc->at_most[slot] + 1u;
+  grant_room(tc, slot, most < half_of(tc->limit[slot]) ? most : bound_list(tc, slot, most));
   if (tc->frees_since_look >= kLookAfter) slow_call_event(tc);
 }
 
