@@ -79,16 +79,21 @@ unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   const unsigned limit = tc->limit[slot], half = half_of(limit);
   void*& head = tc->head[slot];
   if (most > limit) {
-    // A list that was the second once may have grown to the whole limit. It is counted then, and cut: taken back again and
-    // again, it would grow without end in a thread that frees much and allocates little.
-    void* last = head;
-    unsigned length = 1;
-    for (; last != nullptr && length < half; length++) last = link_of(last);
-    void* rest = last != nullptr ? link_of(last) : nullptr;
-    if (rest == nullptr) return length_of(head, half);
-    set_link(last, nullptr);
-    give_away(tc, slot, rest, most - half);
-    most = half;
+    // A list that was the second once may have grown to the whole limit. It is counted then, and cut when it is longer: taken
+    // back again and again, it would grow without end in a thread that frees much and allocates little.
+    void* last = nullptr;  // of those that stay
+    void* block = head;
+    unsigned length = 0;
+    for (; block != nullptr && length <= limit; block = link_of(block))
+      if (++length == half) last = block;
+    if (length < half) return length;
+    if (length > limit) {
+      void* rest = link_of(last);
+      set_link(last, nullptr);
+      give_away(tc, slot, rest, most - half);
+      length = half;
+    }
+    most = length;
   } else {
     const unsigned full = half < kShort ? half : kShort;
     const unsigned length = length_of(head, full);

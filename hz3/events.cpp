@@ -51,11 +51,9 @@ void slow_call_event(ThreadCache* tc) {
 }
 
 void take_inbox(ThreadCache* tc) {
-  void* list = remote::Inbox::of(tc->shard).take_all();
-  void* rest = nullptr;
-  while (list != nullptr) {
-    void* block = list;
-    list = link_of(block);
+  remote::Sorter rest;
+  bool any = false;
+  remote::Packs::for_each(remote::Inbox::of(tc->shard).take_all(), [&](void* block) {
     const Slot slot = tag_slot(tag_of(block));
     // A quarter, and half for what the thread frees itself: were it more, what went to the stash because the bin was full would
     // fill the owner's bin, so that its remote frees went to the stash, and so on (80 % were kept instead of 45 %).
@@ -63,12 +61,11 @@ void take_inbox(ThreadCache* tc) {
                most_in_bin(tc, slot) < tc->limit[slot] * kRoomUnit / 4)) {
       push(tc, slot, block);
     } else {
-      tc->overflowed[slot] = true;
-      set_link(block, rest);
-      rest = block;
+      tc->overflowed[slot] = any = true;
+      rest.add(block, slot);
     }
-  }
-  if (rest != nullptr) remote::pass_on(tc->shard, rest);
+  });
+  if (any) rest.pass_on(tc->shard);
 }
 
 void flush_cache(ThreadCache* tc) {

@@ -1,37 +1,33 @@
 // See hz3/remote/dense_bank.hpp.
 #include "hz3/remote/dense_bank.hpp"
 
+#include <utility>
+
 #include "hz3/message.hpp"
 #include "hz3/remote/inbox.hpp"
 
 namespace hz3::remote {
 
-// Joins the lists of one row and hands them over with one atomic operation. The blocks' links were written by this thread
-// a moment ago, so walking to the end of each list finds them in its cache.
+// Packs the lists of one row and hands them over with one atomic operation. The blocks' links were written by this thread a
+// moment ago, so following them finds them in its cache.
 unsigned DenseBank::flush_row(unsigned dst, unsigned budget) {
-  void* first = nullptr;
-  void* last = nullptr;
-  unsigned done = 0;
+  Packs packs;
   for (unsigned w = 0; w < kOccupiedWords; w++) {
-    while (occupied_[dst][w] != 0 && done < budget) {
+    while (occupied_[dst][w] != 0 && packs.count() < budget) {
       const unsigned bit = static_cast<unsigned>(__builtin_ctzll(occupied_[dst][w]));
       const Slot slot = w * 64 + bit;
+      const size_t bytes = class_bytes(slot);
       void*& cell = bank_[dst][slot];
-      const unsigned before = done;
-      if (first == nullptr) {
-        first = cell;
-      } else {
-        set_link(last, cell);
+      while (cell != nullptr && packs.count() < budget) {
+        void* block = std::exchange(cell, link_of(cell));
+        packs.add(block, bytes);
+        bytes_ -= static_cast<uint32_t>(bytes);
       }
-      last = cell;
-      for (done++; link_of(last) != nullptr && done < budget; done++) last = link_of(last);
-      cell = link_of(last);
       if (cell == nullptr) occupied_[dst][w] &= ~(uint64_t{1} << bit);
-      bytes_ -= (done - before) * static_cast<uint32_t>(class_bytes(slot));
     }
   }
-  if (first != nullptr) Inbox::of(dst).push(first, last, done);
-  return done;
+  if (packs.count() != 0) Inbox::of(dst).push(packs.first(), packs.last(), packs.count());
+  return packs.count();
 }
 
 void DenseBank::stash_flush_budget(unsigned budget) {

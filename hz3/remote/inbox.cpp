@@ -1,6 +1,8 @@
 // See hz3/remote/inbox.hpp.
 #include "hz3/remote/inbox.hpp"
 
+#include <utility>
+
 #include "hz3/medium/tier.hpp"
 #include "hz3/small_v2/tier.hpp"
 #include "hz3/sub4k/tier.hpp"
@@ -9,31 +11,28 @@ namespace hz3::remote {
 
 constinit Inbox inboxes[kShards];
 
-void pass_on(unsigned dst, void* list) {
-  void* by_slot[kSlots] = {};
-  while (list != nullptr) {
-    void* block = list;
-    list = link_of(block);
-    const Slot slot = tag_slot(tag_of(block));
-    set_link(block, by_slot[slot]);
-    by_slot[slot] = block;
-  }
+void Sorter::pass_on(unsigned dst) {
   for (Slot slot = 1; slot < kSlots; slot++) {
-    if (by_slot[slot] == nullptr) continue;
+    void* list = std::exchange(list_[slot], nullptr);
+    if (list == nullptr) continue;
     statistics::count(statistics::kCentralPuts);
     const unsigned bin = slot - 1;
     if (bin < kFirstSub4k) {
-      small_v2::push_remote_list(dst, bin, by_slot[slot]);
+      small_v2::push_remote_list(dst, bin, list);
     } else if (bin < kFirstMedium) {
-      sub4k::push_remote_list(dst, bin - kFirstSub4k, by_slot[slot]);
+      sub4k::push_remote_list(dst, bin - kFirstSub4k, list);
     } else {
-      medium::push_remote_list(dst, bin - kFirstMedium, by_slot[slot]);
+      medium::push_remote_list(dst, bin - kFirstMedium, list);
     }
   }
 }
 
 void drain_slow(unsigned dst) {
-  if (void* list = inboxes[dst].take_all()) pass_on(dst, list);
+  void* list = inboxes[dst].take_all();
+  if (list == nullptr) return;
+  Sorter sorter;
+  Packs::for_each(list, [&](void* block) { sorter.add(block, tag_slot(tag_of(block))); });
+  sorter.pass_on(dst);
 }
 
 }  // namespace hz3::remote

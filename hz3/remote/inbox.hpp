@@ -1,16 +1,16 @@
 // The inbox of a shard: blocks of that shard which other threads freed.
 //
-// Protocol: a stack that many push whole lists onto and anyone takes whole. push() links its last block to the old head and
-// swings the head (release); take_all() exchanges the head for nothing (acquire), which makes the links of every push
-// before it visible. Nobody pops single blocks, so there is no ABA problem.
+// Protocol: a stack that many push whole lists of packs onto and anyone takes whole. push() links its last pack to the old head
+// and swings the head (release); take_all() exchanges the head for nothing (acquire), which makes what every push before it
+// wrote into its packs visible. Nobody pops single blocks, so there is no ABA problem.
 // Proven on a model, with the stashes and the ends of threads: tests/model/remote.pml.
 // Owner of the blocks in it: the shard; of a taken list: the taker, who must pass every block on.
 #pragma once
 
 #include <atomic>
 
-#include "hz3/central.hpp"
 #include "hz3/message.hpp"
+#include "hz3/remote/packs.hpp"
 
 namespace hz3::remote {
 
@@ -18,7 +18,7 @@ class alignas(kCacheLine) Inbox {
  public:
   static Inbox& of(unsigned shard);
 
-  // Hands over `n` blocks from `first` to `last`, linked through their first words.
+  // Hands over `n` blocks in the packs from `first` to `last`.
   void push(void* first, void* last, unsigned n) {
     if constexpr (kDebugChecks)
       if (reinterpret_cast<uintptr_t>(first) >> kCountShift != 0) invariant_failed("I27", "an address has no room for a count");
@@ -28,19 +28,19 @@ class alignas(kCacheLine) Inbox {
     statistics::count(statistics::kHandOvers);
     do {
       statistics::count(statistics::kExchanges);
-      set_link(last, block_of(old));
+      Packs::set_next(last, address_in(old));
       const uint64_t count = (old >> kCountShift) + n;
       fresh = reinterpret_cast<uintptr_t>(first) | (count < kCountMax ? count : kCountMax) << kCountShift;
       // release: pairs with the acquire in take_all(). relaxed on failure: `old` is stored in a block, not followed
     } while (!word_.compare_exchange_weak(old, fresh, std::memory_order_release, std::memory_order_relaxed));
   }
 
-  // The whole list, or nullptr.
+  // The whole list of packs, or nullptr.
   void* take_all() {
     if (empty()) return nullptr;
     statistics::count(statistics::kInboxTakes);
     // acquire: pairs with the release in push()
-    return block_of(word_.exchange(0, std::memory_order_acquire));
+    return address_in(word_.exchange(0, std::memory_order_acquire));
   }
 
   // relaxed, as count(): a hint whether to come and take; the blocks are ordered by take_all()
@@ -51,11 +51,8 @@ class alignas(kCacheLine) Inbox {
   void abandon() { word_.store(0, std::memory_order_relaxed); }
 
  private:
-  // The address of the first block, and their number in the bits that addresses of user space leave free. The kernel gives
-  // out no address above 2^47 (x86-64) or 2^48 (aarch64) unless it is asked for one.
-  static constexpr unsigned kCountShift = 48;
+  // The address of the first carrier, and the number of blocks in the bits above it.
   static constexpr uint64_t kCountMax = 0xffff;
-  static void* block_of(uint64_t word) { return reinterpret_cast<void*>(word & ((uint64_t{1} << kCountShift) - 1)); }
 
   std::atomic<uint64_t> word_{0};
 };
@@ -63,8 +60,18 @@ class alignas(kCacheLine) Inbox {
 HZ3_HIDDEN extern Inbox inboxes[kShards];
 inline Inbox& Inbox::of(unsigned shard) { return inboxes[shard]; }
 
-// Sorts a list of blocks of shard `dst` by class and passes each class on through its tier's door.
-void pass_on(unsigned dst, void* list);
+// Blocks of one shard, sorted by class, and passed on through the doors of their tiers.
+class Sorter {
+ public:
+  void add(void* block, Slot slot) {
+    set_link(block, list_[slot]);
+    list_[slot] = block;
+  }
+  void pass_on(unsigned dst);
+
+ private:
+  void* list_[kSlots] = {};
+};
 
 // Takes a shard's inbox and passes it on to central. Any thread.
 HZ3_SLOW void drain_slow(unsigned dst);

@@ -6,28 +6,23 @@
 
 namespace hz3::remote {
 
-// Groups the entries by owner, then hands each owner its list with one atomic operation.
+// Packs the entries by owner, then hands each owner its list with one atomic operation.
 void SparseRing::stash_flush_budget(unsigned budget) {
   const Busy busy(busy_);
-  void* first[kShards] = {};
-  void* last[kShards];
-  uint32_t count[kShards];
+  Packs packs[kShards];
   uint8_t seen[kShards];  // owners in order of appearance
   unsigned owners = 0;
   for (; head_ != tail_ && budget != 0; head_++, budget--) {
     const Entry& e = ring_[head_ % kRingSlots];
-    if (first[e.dst] == nullptr) {
-      last[e.dst] = e.block;
-      count[e.dst] = 0;
-      seen[owners++] = static_cast<uint8_t>(e.dst);
-    }
-    set_link(e.block, first[e.dst]);
-    first[e.dst] = e.block;
-    count[e.dst]++;
+    if (packs[e.dst].count() == 0) seen[owners++] = static_cast<uint8_t>(e.dst);
+    packs[e.dst].add(e.block, class_bytes(e.slot));
     bytes_ -= static_cast<uint32_t>(class_bytes(e.slot));
   }
   if (head_ == tail_) head_ = tail_ = 0;  // a ring that is flushed early stays within its first pages
-  for (unsigned i = 0; i < owners; i++) Inbox::of(seen[i]).push(first[seen[i]], last[seen[i]], count[seen[i]]);
+  for (unsigned i = 0; i < owners; i++) {
+    const Packs& list = packs[seen[i]];
+    Inbox::of(seen[i]).push(list.first(), list.last(), list.count());
+  }
 }
 
 void SparseRing::check() const {

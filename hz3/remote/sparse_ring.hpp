@@ -20,7 +20,6 @@ class SparseRing {
     if (unlikely(tail_ - head_ == kRingSlots)) stash_flush_budget(kRingSlots);
     if constexpr (kDebugChecks)
       if (tail_ - head_ == kRingSlots) invariant_failed("I24", "an entry of a full ring would be overwritten");
-    set_link(block, nullptr);  // asks for the block's line now: the flush, which links it, need not wait for 256 of them
     ring_[tail_++ % kRingSlots] = Entry{block, static_cast<uint16_t>(dst), static_cast<uint16_t>(slot)};
     bytes_ += static_cast<uint32_t>(class_bytes(slot));
     return due();

@@ -191,7 +191,7 @@ TEST_F(BinBounds, AThreadThatOnlyFreesOthersBlocksKeepsNone) {
       }
       tc->stash.stash_flush_all();
     });
-    const Blocks arrived = test::blocks_in(Inbox::of(other).take_all());
+    const Blocks arrived = test::taken_from(Inbox::of(other));
     EXPECT_EQ(test::as_set(arrived), test::as_set(blocks));
     test::give_back(arrived);
   }
@@ -333,7 +333,7 @@ TEST_F(Kept, BlocksAreHandedOutAgainAndGoHomeInTheEnd) {
     free_hot(b);
     flush_cache(tc);
   });
-  const Blocks arrived = test::blocks_in(Inbox::of(other).take_all());
+  const Blocks arrived = test::taken_from(Inbox::of(other));
   EXPECT_EQ(test::as_set(arrived), test::as_set(foreign));
   test::give_back(arrived);
 }

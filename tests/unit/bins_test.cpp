@@ -175,8 +175,8 @@ TEST_F(BinsTest, AListThatIsFullStaysAsTheSecondAndTheOneBeforeGoesHome) {
   test::give_back(kept_out);
 }
 
-// A list that was taken back when it was full and has reached the limit: were it kept once more, it would grow for ever.
-TEST_F(BinsTest, AListAsLongAsTheLimitGoesHomeWhole) {
+// A list that was taken back when it was full and is longer than the limit: were it kept whole, it would grow for ever.
+TEST_F(BinsTest, AListLongerThanTheLimitIsCutAtHalf) {
   const Slot slot = slot_of(1024);
   push_all(slot, test::blocks_of(tc->shard, slot, 3));
   tc->at_most[slot] = tc->limit[slot];
@@ -192,8 +192,10 @@ TEST_F(BinsTest, AListAsLongAsTheLimitGoesHomeWhole) {
     if (tc->head[slot] == nullptr) use_second(tc, slot);
     push_all(slot, test::blocks_of(tc->shard, slot, 1));
   }
-  EXPECT_GE(pushed, tc->limit[slot]);
-  EXPECT_EQ(test::bin_length(tc, slot), 0u);
+  EXPECT_GT(pushed, tc->limit[slot]);
+  EXPECT_EQ(tc->head[slot], nullptr);
+  EXPECT_EQ(test::list_length(tc->second[slot]), tc->limit[slot] / 2u);
+  EXPECT_EQ(tc->second_most[slot], tc->limit[slot] / 2u);
 }
 
 TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
@@ -236,7 +238,7 @@ TEST_F(BinsTest, WhatLeavesABinGoesToItsOwnerByItsTag) {
   EXPECT_EQ(Central::of(tc->shard).returned(slot), returned + 3);
   EXPECT_EQ(tc->stash.entries(), 3u);
   tc->stash.stash_flush_all();
-  const Blocks arrived = test::blocks_in(Inbox::of(other_shard()).take_all());
+  const Blocks arrived = test::taken_from(Inbox::of(other_shard()));
   EXPECT_EQ(test::as_set(arrived), test::as_set({foreign.begin() + 1, foreign.end()}));
   test::give_back(arrived);
   test::give_back({own[0], foreign[0]});
@@ -253,7 +255,7 @@ TEST_F(BinsTest, ALongBinOfForeignBlocksIsHandedOverWhole) {
   flush_cache(tc);
   EXPECT_EQ(tc->stash.entries(), 0u);
   EXPECT_EQ(Inbox::of(other_shard()).count(), count);
-  test::give_back(test::blocks_in(Inbox::of(other_shard()).take_all()));
+  test::give_back(test::taken_from(Inbox::of(other_shard())));
 }
 
 TEST_F(BinsTest, FlushedCachesStayUsable) {

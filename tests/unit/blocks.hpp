@@ -56,6 +56,13 @@ inline Blocks blocks_in(void* list) {
   return blocks;
 }
 
+// What an inbox holds, taken out of it.
+inline Blocks taken_from(remote::Inbox& inbox) {
+  Blocks blocks;
+  remote::Packs::for_each(inbox.take_all(), [&](void* block) { blocks.push_back(block); });
+  return blocks;
+}
+
 inline void push_to_inbox(unsigned shard, const Blocks& blocks) {
   remote::Inbox::of(shard).push(list_of(blocks), blocks.back(), static_cast<unsigned>(blocks.size()));
 }

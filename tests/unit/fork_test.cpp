@@ -157,7 +157,8 @@ TEST_F(Fork, PrepareHandsOverTheStashAndEmptiesTheInboxes) {
   test::give_back({blocks[0]});
 }
 
-// A signal handler that forks in the middle of a change of the stash: the block's page cannot be written when it is touched.
+// A signal handler that forks in the middle of a change of the stash: a block's page cannot be read or written when a flush
+// comes to it.
 struct Interruption {
   static inline char* page = nullptr;
   static inline ThreadCache* tc = nullptr;
@@ -177,15 +178,14 @@ TEST_F(Fork, AStashThatIsBeingChangedIsLeftAlone) {
   if constexpr (kShards < 2) GTEST_SKIP();
   const Slot slot = slot_of(4096);
   const Blocks blocks = test::blocks_of(other_shard(), slot, 4);
-  for (int i = 0; i < 3; i++) tc->stash.stash_push(other_shard(), slot, blocks[i]);
-  Interruption::page = static_cast<char*>(blocks[3]);
+  for (void* b : blocks) tc->stash.stash_push(other_shard(), slot, b);
+  Interruption::page = static_cast<char*>(blocks[0]);
   Interruption::tc = tc;
   struct sigaction action {
   }, before{};
   action.sa_handler = Interruption::handler;
   ASSERT_EQ(sigaction(SIGSEGV, &action, &before), 0);
-  mprotect(blocks[3], kPageSize, PROT_NONE);
-  tc->stash.stash_push(other_shard(), slot, blocks[3]);
+  mprotect(blocks[0], kPageSize, PROT_NONE);
   tc->stash.stash_flush_all();
   sigaction(SIGSEGV, &before, nullptr);
   EXPECT_TRUE(Interruption::was_busy);

@@ -33,7 +33,7 @@ TEST(Inbox, TakesWholeListsAndGivesThemAllAtOnce) {
   push(inbox, &cells[5], 5);
   EXPECT_FALSE(inbox.empty());
   EXPECT_EQ(inbox.count(), 10u);
-  const Blocks taken = test::blocks_in(inbox.take_all());
+  const Blocks taken = test::taken_from(inbox);
   EXPECT_EQ(taken.size(), 10u);
   EXPECT_EQ(test::as_set(taken).size(), std::set<void*>(taken.begin(), taken.end()).size());
   EXPECT_EQ(taken.front(), &cells[5]) << "what came last";
@@ -54,11 +54,11 @@ TEST(Inbox, CountStopsAt65535AndNothingIsLost) {
   EXPECT_EQ(inbox.count(), 65535u);
   push(inbox, &cells[65536], 70000 - 65536);
   EXPECT_EQ(inbox.count(), 65535u);
-  EXPECT_EQ(test::list_length(inbox.take_all()), 70000u);
+  EXPECT_EQ(test::taken_from(inbox).size(), 70000u);
   EXPECT_EQ(inbox.count(), 0u);
   push(inbox, &cells[0], 70000);
   EXPECT_EQ(inbox.count(), 65535u) << "one push may be more than the count holds";
-  EXPECT_EQ(test::list_length(inbox.take_all()), 70000u);
+  EXPECT_EQ(test::taken_from(inbox).size(), 70000u);
   push(inbox, &cells[0], 2);
   EXPECT_EQ(inbox.count(), 2u);
   inbox.abandon();
@@ -150,9 +150,12 @@ TEST_F(InboxOfAShard, DrainedBlocksOfAllClassesReachTheirRuns) {
   remote::drain_to_central(shard);
 }
 
-TEST_F(InboxOfAShard, PassOnSortsAListByClass) {
+TEST_F(InboxOfAShard, TheSorterPassesEachClassOn) {
   const Blocks blocks = mixed(0);
-  remote::pass_on(0, test::list_of(blocks));
+  remote::Sorter sorter;
+  for (void* b : blocks) sorter.add(b, tag_slot(tag_of(b)));
+  sorter.pass_on(0);
+  sorter.pass_on(0);  // it is empty then
   EXPECT_TRUE(Inbox::of(0).empty());
   expect_returned(0, blocks);
 }

@@ -32,7 +32,7 @@ class RemoteStashTest : public testing::Test {
     for (void* b : blocks) stash->stash_push(dst, slot, b);
     return blocks;
   }
-  static Blocks received(unsigned dst) { return test::blocks_in(Inbox::of(dst).take_all()); }
+  static Blocks received(unsigned dst) { return test::taken_from(Inbox::of(dst)); }
   static size_t received_and_returned() {
     size_t n = 0;
     for (unsigned dst = 0; dst < kShards; dst++) {

@@ -26,7 +26,7 @@ class Ring : public testing::Test {
   void SetUp() override { test::no_ticks(); }
   void TearDown() override { EXPECT_NOTHING_LOST(); }
   static Blocks received(unsigned dst) {
-    const Blocks blocks = test::blocks_in(Inbox::of(dst).take_all());
+    const Blocks blocks = test::taken_from(Inbox::of(dst));
     for (void* b : blocks) EXPECT_EQ(tag_shard(tag_of(b)), dst);
     return blocks;
   }

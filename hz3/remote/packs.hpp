@@ -1,0 +1,71 @@
+// Packs: how free blocks travel to another thread. A list of packs; a pack is a free block, its carrier, and the blocks whose
+// addresses are written in it. So who takes the list reads one cache line for eight blocks, not one line a block of which each
+// tells where the next is: on another processor's lines that is a wait each. And but for the carriers it finds its blocks as
+// it gave them away.
+//
+//   carrier:  word 0      address of the next pack's carrier; in the 16 bits above it, how many addresses follow
+//             word 1...   those, as many as fit into the block
+//
+// A list of blocks linked through their first words is one of packs, too, each of which is its carrier alone.
+// Owner: as of any list of free blocks, the thread that has it.
+#pragma once
+
+#include "hz3/central.hpp"
+
+namespace hz3::remote {
+
+// The kernel gives out no address above 2^47 (x86-64) or 2^48 (aarch64) unless it is asked for one.
+inline constexpr unsigned kCountShift = 48;
+inline void* address_in(uintptr_t word) { return reinterpret_cast<void*>(word & ((uintptr_t{1} << kCountShift) - 1)); }
+
+class Packs {
+ public:
+  // Adds a block of `bytes`, which may become a carrier.
+  void add(void* block, size_t bytes) {
+    count_++;
+    if (room_ != 0) {
+      room_--;
+      set_link(end_, block);
+      end_ += sizeof block;
+      set_link(first_, static_cast<char*>(link_of(first_)) + (uintptr_t{1} << kCountShift));
+      return;
+    }
+    if (first_ == nullptr) last_ = block;
+    set_link(block, first_);
+    first_ = block;
+    end_ = static_cast<char*>(block) + sizeof block;
+    room_ = static_cast<unsigned>((bytes < kMostBytes ? bytes : kMostBytes) / sizeof block) - 1;
+  }
+  void* first() const { return first_; }
+  void* last() const { return last_; }
+  unsigned count() const { return count_; }  // of blocks
+
+  // Joins a list to the one whose last carrier this is.
+  static void set_next(void* last, void* next) {
+    const uintptr_t word = reinterpret_cast<uintptr_t>(link_of(last));
+    set_link(last, reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(next) + (word >> kCountShift << kCountShift)));
+  }
+  // Calls take(block) for each block of a list, which may then be written to.
+  template <typename Take>
+  static void for_each(void* list, Take take) {
+    while (list != nullptr) {
+      void* const carrier = list;
+      const uintptr_t word = reinterpret_cast<uintptr_t>(link_of(carrier));
+      list = address_in(word);
+      __builtin_prefetch(list);
+      for (uintptr_t i = 1; i <= word >> kCountShift; i++) take(static_cast<void**>(carrier)[i]);
+      take(carrier);
+    }
+  }
+
+ private:
+  static constexpr size_t kMostBytes = 512;  // of a carrier, that are written to
+
+  void* first_ = nullptr;
+  void* last_ = nullptr;
+  char* end_ = nullptr;  // where the next address goes in the first carrier
+  unsigned room_ = 0;    // for addresses in it
+  unsigned count_ = 0;
+};
+
+}  // namespace hz3::remote
