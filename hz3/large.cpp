@@ -2,6 +2,7 @@
 #include "hz3/large.hpp"
 
 #include "hz3/central.hpp"
+#include "hz3/settings.hpp"
 
 namespace hz3::large {
 namespace {
@@ -253,13 +254,14 @@ void* move(unsigned shard, void* p, size_t bytes) {
 
 void purge_spans(uint64_t now_ms, bool everything) {
   if (cached_span_bytes() == 0) return;
+  const uint64_t decay = settings::decay_ms();
   for (SpanCache& cache : caches) {
     CachedSpan old[kCachedSpans];
     unsigned n = 0;
     {
       LockGuard guard(cache.lock);
       for (CachedSpan& e : cache.entry) {
-        if (e.first == nullptr || (!everything && now_ms - e.since_ms < kPurgeDecayMs)) continue;
+        if (e.first == nullptr || (!everything && now_ms - e.since_ms < decay)) continue;
         cached_bytes.fetch_sub(e.resident, std::memory_order_relaxed);
         old[n++] = e;
         e.first = nullptr;

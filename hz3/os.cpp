@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -123,9 +124,22 @@ size_t address_space_limit() {
   return bytes;
 }
 
+int process_id() { return static_cast<int>(syscall(SYS_getpid)); }
+
+void name_thread(const char* name) {
+  ErrnoGuard guard;
+  syscall(SYS_prctl, PR_SET_NAME, name, 0L, 0L, 0L);
+}
+
 void futex_wait(uint32_t* word, uint32_t expected) {
   ErrnoGuard guard;
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+}
+
+void futex_wait_for(uint32_t* word, uint32_t expected, uint64_t ms) {
+  ErrnoGuard guard;
+  const timespec time{static_cast<time_t>(ms / 1000), static_cast<long>(ms % 1000) * 1000000};
+  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &time, nullptr, 0);
 }
 
 void futex_wake(uint32_t* word, int count) {

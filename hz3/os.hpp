@@ -39,9 +39,14 @@ size_t page_size();
 uint64_t now_ms();
 // The limit on address space in bytes (RLIMIT_AS), read once: a sandbox may forbid the call later. SIZE_MAX when there is none.
 size_t address_space_limit();
+// The number of this process. Asked of the kernel each time, so that a child knows that it is one whatever made it.
+int process_id();
+// Names the calling thread, as tools show it: 15 characters at most.
+void name_thread(const char* name);
 
-// Sleeps while *word == expected; wakes at most `count` sleepers.
+// Sleeps while *word == expected, or so many milliseconds; wakes at most `count` sleepers.
 void futex_wait(uint32_t* word, uint32_t expected);
+void futex_wait_for(uint32_t* word, uint32_t expected, uint64_t ms);
 void futex_wake(uint32_t* word, int count);
 
 }  // namespace hz3::os

@@ -53,7 +53,7 @@ class PageHeap {
   static void set_now(uint64_t now_ms);
   // Tells them whether more than one thread is at work. Once a tick.
   static void set_several_threads(bool several);
-  static unsigned swing_ms();
+  static uint64_t swing_ms();
   // Lets the memory of what was in use fade. Called once a tick.
   static void relax_reserve();
   static size_t free_pages();
@@ -95,6 +95,9 @@ class PageHeap {
   void purge(uint64_t now_ms, bool everything);
   unsigned purge_segment(Segment* s, uint64_t now_ms, bool everything);
   void count_dirty(int more);
+  static void note_used(size_t pages);
+  static void note_unused(size_t pages);
+  static uint64_t looked_ms();
   Run* descriptor(Arena* arena);
 
   Mutex lock_;

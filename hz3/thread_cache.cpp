@@ -1,4 +1,5 @@
 // Life and attachment of thread caches; see hz3/thread_cache.hpp.
+#include "hz3/background.hpp"
 #include "hz3/bins.hpp"
 #include "hz3/check.hpp"
 
@@ -45,6 +46,7 @@ void on_thread_exit(void* value) {
   if (tc != tls_cache) return;
   if (++tc->destructor_rounds <= kDestructorRounds && pthread_setspecific(exit_key, tc) == 0) return;
   give_up(tc, &ended_cache);
+  background::thread_ended();
 }
 
 bool have_exit_key() {
