@@ -22,6 +22,13 @@ void flush_stash_when_due(ThreadCache* tc) {
   }
 }
 
+// Above the soft limit: gives back what is free, but for a few pages, which are not worth a call into the kernel for each. What
+// waits between threads follows at the next tick.
+HZ3_SLOW void relieve(uint64_t now_ms) {
+  large::purge_spans(now_ms, true);
+  if (PageHeap::dirty_pages() > PageHeap::reserve_pages()) PageHeap::purge_all(now_ms, true);
+}
+
 }  // namespace
 
 uint64_t tick_ms() { return clamp(settings::decay_ms() / 4, 10, 1000); }
@@ -40,6 +47,7 @@ void tick(uint64_t now_ms) {
   if (now_ms < due || !next_tick_ms.compare_exchange_strong(due, now_ms + tick_ms(), std::memory_order_relaxed)) return;
   // Blocks sent to a shard whose threads sleep or have ended must not wait for ever.
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  if (unlikely(PageHeap::above_soft_limit())) Depot::send_all_home();
   Depot::send_idle_home();
   for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
   PageHeap::relax_reserve();
@@ -51,6 +59,7 @@ void tick(uint64_t now_ms) {
 
 void slow_call_event(ThreadCache* tc) {
   background::attend();
+  if (unlikely(PageHeap::above_soft_limit())) relieve(os::now_ms());
   flush_stash_when_due(tc);
   tc->frees_since_look = 0;
   const uint64_t now = os::now_ms();
@@ -102,6 +111,7 @@ bool reclaim(ThreadCache* tc) {
   const bool any = PageHeap::dirty_pages() + large::cached_span_bytes() != 0;
   large::purge_spans(os::now_ms(), true);
   PageHeap::purge_all(os::now_ms(), true);
+  thread_registry.trim();
   return any;
 }
 

@@ -5,5 +5,7 @@
 
 #define M_HZ3_DECAY_MS 0x687a3301          /* -1..600000 ms; -1: nothing goes back unless it is asked for */
 #define M_HZ3_BACKGROUND_THREAD 0x687a3302 /* 0, 1 */
+#define M_HZ3_SOFT_LIMIT_MIB 0x687a3303    /* 0..1073741824 MiB; 0: none */
+#define M_HZ3_HARD_LIMIT_MIB 0x687a3304    /* the same */
 
 #endif

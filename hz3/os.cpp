@@ -46,6 +46,15 @@ void* reserve(size_t bytes) {
   return map(nullptr, bytes, PROT_NONE, MAP_NORESERVE);
 }
 
+bool claim(void* p, size_t bytes) {
+  ErrnoGuard guard;
+  const long r = syscall(SYS_mmap, p, bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0L);
+  if (r == reinterpret_cast<intptr_t>(p)) return true;
+  if (r != -1) syscall(SYS_munmap, r, bytes);  // Linux before 4.17 takes the address for a hint
+  return false;
+}
+
 bool commit(void* p, size_t bytes) {
   ErrnoGuard guard;
   return syscall(SYS_mprotect, p, bytes, PROT_READ | PROT_WRITE) == 0;
@@ -93,7 +102,7 @@ Moved move(void* from, void* to, size_t bytes) {
 
 }  // namespace
 
-Calls calls = {reserve, commit, decommit, release, advise, move};
+Calls calls = {reserve, claim, commit, decommit, release, advise, move};
 
 size_t page_size() {
   static size_t size = 0;  // relaxed: a race stores the same value twice, and nothing else is read by it
@@ -104,6 +113,14 @@ size_t page_size() {
     __atomic_store_n(&size, s, __ATOMIC_RELAXED);
   }
   return s;
+}
+
+bool fills_from_top(const void* p, size_t bytes) {
+  void* probe = calls.reserve(page_size());
+  if (probe == nullptr) return false;
+  calls.release(probe, page_size());
+  // Elsewhere, or in the upper half of it.
+  return reinterpret_cast<uintptr_t>(probe) - reinterpret_cast<uintptr_t>(p) >= bytes / 2;
 }
 
 uint64_t now_ms() {

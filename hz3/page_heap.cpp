@@ -263,7 +263,7 @@ Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon, 
 
 // First pages that are in memory, of whatever heap; then others of the shard's own; then of a heap that has many, so that
 // heaps do not end up sharing segments page by page.
-Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
+Run* PageHeap::find_run(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
   const unsigned self = shard % kPageHeaps;
   for (unsigned i = 0; i < kPageHeaps; i++) {
     PageHeap& heap = page_heaps[(self + i) % kPageHeaps];
@@ -283,6 +283,13 @@ Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsi
   }
   for (PageHeap& other : page_heaps)  // the last resort: whatever anybody has
     if (Run* run = other.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
+  return nullptr;
+}
+
+Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
+  Run* run = find_run(shard, pages, alignment, soon);
+  if (run == nullptr || likely(!above_hard_limit())) return run;
+  free(run, 0);
   return nullptr;
 }
 
@@ -333,6 +340,11 @@ bool PageHeap::extend(Run* run, unsigned pages, bool* zero) {
   if (end + more > kSegmentPages || s->used.next_set(end) < end + more) return false;
   *zero = s->touched.count(end, more) == 0;
   heap.take_range(s, end, more);
+  if (unlikely(above_hard_limit())) {
+    heap.free_range(s, end, more);
+    heap.soil(s, end, more, 0);
+    return false;
+  }
   run->pages = pages;
   return true;
 }

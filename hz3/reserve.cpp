@@ -17,6 +17,9 @@ constinit std::atomic<size_t> all_dirty{0};
 constinit std::atomic<size_t> all_used{0};
 constinit std::atomic<size_t> peak_used{0};
 
+// Pages of spans, in use or cached: changed by note_spans().
+constinit std::atomic<size_t> all_spans{0};
+
 // Pages that were taken for runs in this window of swing_ms() and in the one before. note_used() adds; most_dirty_pages()
 // reads and moves the window, and loses what is added meanwhile.
 constinit std::atomic<size_t> taken{0}, taken_before{0};
@@ -31,6 +34,16 @@ constinit std::atomic<bool> several_threads{false};
 
 constexpr size_t kSwingReserves = 8;  // as many times the reserve may be dirty for a moment
 constexpr size_t kLeastPages = 64;    // of the reserve, where the configured one is not less
+
+// As many dirty pages as the soft limit leaves room for; a few in any case, so that not each free is a call into the kernel.
+size_t room_below_soft_limit() {
+  const size_t limit = settings::limit_pages(settings::kSoftLimitMib);
+  if (likely(limit == settings::kAllPages)) return limit;
+  const size_t in_use = all_used.load(std::memory_order_relaxed) + all_spans.load(std::memory_order_relaxed);
+  return limit > in_use + kLeastPages ? limit - in_use : kLeastPages;
+}
+
+size_t lesser(size_t a, size_t b) { return a < b ? a : b; }
 
 }  // namespace
 
@@ -49,19 +62,36 @@ void PageHeap::note_used(size_t pages) {
 
 void PageHeap::note_unused(size_t pages) { all_used.fetch_sub(pages, std::memory_order_relaxed); }
 
+size_t PageHeap::held_pages() {
+  return all_used.load(std::memory_order_relaxed) + all_spans.load(std::memory_order_relaxed) + dirty_pages();
+}
+
+namespace {
+bool above(settings::Setting limit) {
+  const size_t pages = settings::limit_pages(limit);
+  return unlikely(pages != settings::kAllPages) && PageHeap::held_pages() > pages;
+}
+}  // namespace
+
+bool PageHeap::above_soft_limit() { return above(settings::kSoftLimitMib); }
+bool PageHeap::above_hard_limit() { return above(settings::kHardLimitMib); }
+
+void PageHeap::note_spans(ptrdiff_t more) { all_spans.fetch_add(static_cast<size_t>(more), std::memory_order_relaxed); }
+
 size_t PageHeap::reserve_pages() {
   const uint64_t decay = settings::decay_ms();
   if (decay == 0) return 0;
-  if (decay == settings::kNever) return settings::kAllPages;
+  if (decay == settings::kNever) return room_below_soft_limit();
   const size_t most = settings::reserve_pages();
-  return clamp(peak_used.load(std::memory_order_relaxed) / 32, kLeastPages < most ? kLeastPages : most, most);
+  const size_t reserve = clamp(peak_used.load(std::memory_order_relaxed) / 32, lesser(kLeastPages, most), most);
+  return lesser(reserve, room_below_soft_limit());
 }
 
 // Relaxed, and threads may rotate the window at the same time: a heuristic.
 size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
   const uint64_t decay = settings::decay_ms();
   if (decay == 0) return 0;
-  if (decay == settings::kNever) return settings::kAllPages;
+  if (decay == settings::kNever) return room_below_soft_limit();
   const uint64_t since = window_since_ms.load(std::memory_order_relaxed);
   const uint64_t swing_ms = PageHeap::swing_ms();
   if (now_ms - since >= swing_ms) {
@@ -71,7 +101,7 @@ size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
   }
   const size_t pages = taken.load(std::memory_order_relaxed) + taken_before.load(std::memory_order_relaxed);
   const size_t reserve = settings::reserve_pages();
-  return clamp(pages, reserve, kSwingReserves * reserve);
+  return lesser(clamp(pages, reserve, kSwingReserves * reserve), room_below_soft_limit());
 }
 
 uint64_t PageHeap::swing_ms() {

@@ -19,6 +19,8 @@ struct Description {
 constexpr Description kDescriptions[kSettings] = {
     {"HZ3_DECAY_MS", M_HZ3_DECAY_MS, -1, 600000},
     {"HZ3_BACKGROUND_THREAD", M_HZ3_BACKGROUND_THREAD, 0, 1},
+    {"HZ3_SOFT_LIMIT_MIB", M_HZ3_SOFT_LIMIT_MIB, 0, 1 << 30},
+    {"HZ3_HARD_LIMIT_MIB", M_HZ3_HARD_LIMIT_MIB, 0, 1 << 30},
 };
 
 // A plain decimal number. False when the text is none, or out of range.
@@ -59,7 +61,7 @@ const char* value_in(const char* entry, const char* name) {
 
 }  // namespace
 
-constinit std::atomic<int> values[kSettings] = {kPurgeDecayMs, kBackgroundThreadDefault};
+constinit std::atomic<int> values[kSettings] = {kPurgeDecayMs, kBackgroundThreadDefault, 0, 0};
 constinit std::atomic<size_t> reserve{kPurgeReservePages};
 
 void read_environment(const char* const* environment, bool secure) {

@@ -15,7 +15,7 @@
 
 namespace hz3::settings {
 
-enum Setting : unsigned { kDecayMs, kBackgroundThread, kSettings };
+enum Setting : unsigned { kDecayMs, kBackgroundThread, kSoftLimitMib, kHardLimitMib, kSettings };
 
 HZ3_HIDDEN extern std::atomic<int> values[kSettings];
 HZ3_HIDDEN extern std::atomic<size_t> reserve;
@@ -34,6 +34,13 @@ inline uint64_t decay_ms() {
   return ms < 0 || reserve_pages() == kAllPages ? kNever : static_cast<uint64_t>(ms);
 }
 inline bool background_thread() { return value(kBackgroundThread) != 0; }
+
+// Pages that the heap may hold: above the first it gives back what is free at once, above the second it fails. kAllPages when
+// there is no such limit.
+inline size_t limit_pages(Setting limit) {
+  const int mib = value(limit);
+  return mib == 0 ? kAllPages : static_cast<size_t>(mib) << (20 - kPageShift);
+}
 
 // Takes what the environment says, a list of "NAME=value" that ends with nullptr, unless the program is `secure`. Once.
 void read_environment(const char* const* environment, bool secure);

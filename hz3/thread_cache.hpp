@@ -111,6 +111,8 @@ class ThreadRegistry {
   ThreadCache* attach();
   // Takes a flushed cache back.
   void detach(ThreadCache* tc);
+  // Gives the memory of structures without a thread back.
+  void trim();
   // relaxed, as caches(): a hint by which nothing is read; what it leads to is behind the shard's lock
   unsigned live_threads(unsigned shard) const { return __atomic_load_n(&live_[shard], __ATOMIC_RELAXED); }
   size_t caches() const { return __atomic_load_n(&count_, __ATOMIC_RELAXED); }
