@@ -19,13 +19,15 @@ T* at(const MetaRegion& region) {
   return reinterpret_cast<T*>(region.base());
 }
 
+bool make_usable(bool held, char* p, size_t bytes) { return held ? os::calls.commit(p, bytes) : os::calls.claim(p, bytes); }
+
 }  // namespace
 
 bool MetaRegion::ensure(size_t bytes) {
   if (bytes <= usable_) return true;
   size_t upto = round_up(bytes, kMetaStep);
   if (upto > bytes_) upto = bytes_;
-  if (!os::calls.commit(base_ + usable_, upto - usable_)) return false;
+  if (!make_usable(held_, base_ + usable_, upto - usable_)) return false;
   usable_ = upto;
   return true;
 }
@@ -47,34 +49,55 @@ void Arena::unlabel(const char* start, unsigned pages) {
   for (unsigned i = 0; i < pages; i++) __atomic_store_n(&tags_[first + i], Tag{0}, __ATOMIC_RELAXED);
 }
 
-// Reserves `bytes` of segments, or half of it, or half of that, down to `least`.
+// Addresses that nobody uses, or will use before he has used all above them; else a reservation, `held`. nullptr when there are
+// not so many.
+char* Arena::find_stretch(size_t bytes, bool* held) {
+  char* p = static_cast<char*>(os::calls.reserve(bytes));
+  if (p == nullptr) return nullptr;
+  os::calls.release(p, bytes);
+  *held = false;
+  if (os::fills_from_top(p, bytes) && os::calls.claim(p, kMetaStep)) {
+    os::calls.release(p, kMetaStep);
+    return p;
+  }
+  *held = true;
+  return static_cast<char*>(os::calls.reserve(bytes));
+}
+
+// Finds room for `bytes` of segments, or half of it, or half of that, down to `least`.
 bool Arena::reserve(size_t bytes, size_t least) {
   for (; bytes >= least; bytes /= 2) {
     const size_t segments = bytes >> kSegmentShift;
     const size_t pages = segments * kSegmentPages;
-    const size_t sizes[] = {round_up(pages * sizeof(Tag), kMetaStep),        round_up(pages * sizeof(uint32_t), kMetaStep),
-                            round_up(segments * sizeof(Segment), kMetaStep), round_up(pages * sizeof(Run), kMetaStep),
-                            round_up(round_up(segments, 64) / 8, kMetaStep), round_up(round_up(segments, 64) / 8, kMetaStep)};
-    MetaRegion* regions[] = {&tag_region_, &id_region_, &segment_region_, &run_region_, &free_region_, &raw_region_};
+    const size_t sizes[kRegions] = {
+        round_up(pages * sizeof(Tag), kMetaStep),        round_up(pages * sizeof(uint32_t), kMetaStep),
+        round_up(segments * sizeof(Segment), kMetaStep), round_up(pages * sizeof(Run), kMetaStep),
+        round_up(round_up(segments, 64) / 8, kMetaStep), round_up(round_up(segments, 64) / 8, kMetaStep)};
     size_t metadata = 0;
     for (size_t s : sizes) metadata += s;
     const size_t all = metadata + bytes + kSegmentBytes;
-    char* p = static_cast<char*>(os::calls.reserve(all));
+    bool held = false;
+    char* p = find_stretch(all, &held);
     if (p == nullptr) continue;
+    if (held && bytes > least && bytes > os::address_space_limit() / 8) {  // the program needs most of it for itself
+      os::calls.release(p, all);
+      continue;
+    }
+    held_ = held;
     reservation_ = p;
     reservation_bytes_ = all;
-    for (unsigned i = 0; i < 6; i++) {
-      regions[i]->place(p, sizes[i]);
+    for (unsigned i = 0; i < kRegions; i++) {
+      region_[i].place(p, sizes[i], held);
       p += sizes[i];
     }
     base_ = round_up(reinterpret_cast<uintptr_t>(p), kSegmentBytes);
     segments_max_ = static_cast<uint32_t>(segments);
-    tags_ = at<Tag>(tag_region_);
-    run_ids_ = at<uint32_t>(id_region_);
-    segments_ = at<Segment>(segment_region_);
-    runs_ = at<Run>(run_region_);
-    free_bits_ = at<uint64_t>(free_region_);
-    raw_bits_ = at<uint64_t>(raw_region_);
+    tags_ = at<Tag>(region_[kTags]);
+    run_ids_ = at<uint32_t>(region_[kRunIds]);
+    segments_ = at<Segment>(region_[kSegments]);
+    runs_ = at<Run>(region_[kRuns]);
+    free_bits_ = at<uint64_t>(region_[kFree]);
+    raw_bits_ = at<uint64_t>(region_[kRaw]);
     return true;
   }
   return false;
@@ -83,15 +106,9 @@ bool Arena::reserve(size_t bytes, size_t least) {
 // Makes tags and descriptors usable for the first `segments` segments.
 bool Arena::grow(uint32_t segments) {
   const size_t pages = size_t{segments} * kSegmentPages;
-  if (!tag_region_.ensure(pages * sizeof(Tag)) || !id_region_.ensure(pages * sizeof(uint32_t)) ||
-      !segment_region_.ensure(segments * sizeof(Segment)) || !free_region_.ensure(round_up(segments, 64) / 8) ||
-      !raw_region_.ensure(round_up(segments, 64) / 8))
-    return false;
-  size_t usable = tag_region_.usable() / sizeof(Tag);
-  if (usable > size_t{segments_max_} * kSegmentPages) usable = size_t{segments_max_} * kSegmentPages;
-  // release: pairs with the acquire in contains()
-  committed_pages_.store(usable, std::memory_order_release);
-  return true;
+  return region_[kTags].ensure(pages * sizeof(Tag)) && region_[kRunIds].ensure(pages * sizeof(uint32_t)) &&
+         region_[kSegments].ensure(segments * sizeof(Segment)) && region_[kFree].ensure(round_up(segments, 64) / 8) &&
+         region_[kRaw].ensure(round_up(segments, 64) / 8);
 }
 
 Segment* Arena::prepare(uint32_t first, uint32_t count) {
@@ -113,9 +130,9 @@ bool Arena::commit_to(uint32_t end) {
   char* from = segment_start(segments_usable_);
   uint32_t upto = end + (end / 8 < kCommitAhead ? end / 8 : kCommitAhead);
   if (upto > segments_max_) upto = segments_max_;
-  if (!os::calls.commit(from, size_t{upto - segments_usable_} << kSegmentShift)) {
+  if (!make_usable(held_, from, size_t{upto - segments_usable_} << kSegmentShift)) {
     upto = end;
-    if (!os::calls.commit(from, size_t{upto - segments_usable_} << kSegmentShift)) return false;
+    if (!make_usable(held_, from, size_t{upto - segments_usable_} << kSegmentShift)) return false;
   }
   segments_usable_ = upto;
   return true;
@@ -133,6 +150,8 @@ Segment* Arena::take_fresh(uint32_t count, uint32_t alignment) {
   prepare(begin, static_cast<uint32_t>(first) - begin);
   free_segments_ += static_cast<uint32_t>(first) - begin;
   segments_used_ = end;
+  // release: pairs with the acquire in contains(). Not what is usable ahead: that may become somebody else's.
+  committed_pages_.store(size_t{end} * kSegmentPages, std::memory_order_release);
   return prepare(static_cast<uint32_t>(first), count);
 }
 
@@ -188,18 +207,27 @@ bool Arena::decommit_free() {
     any = true;
   }
   const size_t ahead = size_t{segments_usable_ - segments_used_} << kSegmentShift;
-  if (ahead != 0 && os::calls.decommit(segment_start(segments_used_), ahead)) {
-    segments_usable_ = segments_used_;
-    any = true;
+  if (ahead == 0) return any;
+  if (!held_) {
+    os::calls.release(segment_start(segments_used_), ahead);
+  } else if (!os::calls.decommit(segment_start(segments_used_), ahead)) {
+    return any;
   }
-  return any;
+  segments_usable_ = segments_used_;
+  return true;
 }
 
 void Arena::unmap() {
-  os::calls.release(reservation_, reservation_bytes_);
+  if (held_) {
+    os::calls.release(reservation_, reservation_bytes_);
+  } else {
+    for (const MetaRegion& region : region_)
+      if (region.usable() != 0) os::calls.release(region.base(), region.usable());
+    if (segments_retired_ != 0) os::calls.release(segment_start(0), size_t{segments_retired_} << kSegmentShift);
+  }
   reservation_ = nullptr;
   base_ = 0;
-  segments_max_ = segments_used_ = segments_usable_ = free_segments_ = runs_used_ = 0;
+  segments_max_ = segments_used_ = segments_usable_ = segments_retired_ = free_segments_ = runs_used_ = 0;
 }
 
 // relaxed loads of count_ here and below: under lock_, as its stores.
@@ -218,6 +246,7 @@ uint64_t ArenaSet::retire_empty() {
     Arena& a = arena_[i];
     if (a.reservation_ == nullptr || a.segments_in_use() != 0) continue;
     a.committed_pages_.store(0, std::memory_order_release);  // release: pairs with the acquire in contains()
+    a.segments_retired_ = a.segments_usable_;
     a.segments_max_ = a.segments_used_ = a.segments_usable_ = a.free_segments_ = 0;
     retired |= uint64_t{1} << i;
   }
@@ -236,10 +265,10 @@ Arena* ArenaSet::add_arena(uint32_t least_segments) {
   while (n < kArenasMax && arena_[n].reservation_ != nullptr) n++;
   if (n == kArenasMax) return nullptr;
   Arena& a = arena_[n];
-  // A program with a limit on its address space needs most of it for itself.
+  // More than a limit on address space would be refused.
   const size_t limit = os::address_space_limit();
   size_t bytes = kArenaBytes;
-  while (limit != SIZE_MAX && bytes > limit / 8 && bytes > kLeastArena) bytes /= 2;
+  while (limit != SIZE_MAX && bytes > limit / 2 && bytes > kLeastArena) bytes /= 2;
   const size_t least = size_t{least_segments} << kSegmentShift;
   size_t need = kLeastArena;
   while (need < least) need *= 2;
@@ -303,7 +332,7 @@ Run* ArenaSet::allocate_runs(Arena* arena, unsigned n) {
   LockGuard guard(lock_);
   const size_t all = size_t{arena->segments_max_} * kSegmentPages;
   if (arena->runs_used_ + n > all) n = static_cast<unsigned>(all - arena->runs_used_);
-  if (n == 0 || !arena->run_region_.ensure((arena->runs_used_ + n) * sizeof(Run))) return nullptr;
+  if (n == 0 || !arena->region_[Arena::kRuns].ensure((arena->runs_used_ + n) * sizeof(Run))) return nullptr;
   Run* list = nullptr;
   for (unsigned i = n; i-- > 0;) {
     Run* r = arena->runs_ + arena->runs_used_ + i;

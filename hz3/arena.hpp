@@ -1,14 +1,19 @@
-// Arenas: large PROT_NONE reservations of address space, cut into segments, with the page tags and the descriptors of
-// segments and runs beside them.
+// Arenas: large stretches of address space, cut into segments, with the page tags and the descriptors of segments and runs
+// beside them.
 //
-// One reservation holds, in this order: tags, run ids, segment descriptors, run descriptors, a bitmap of free segments and
+// A stretch is found by a reservation of all of it (PROT_NONE), which is then given back: memory is mapped from the bottom of
+// its parts upwards as it is needed, while the kernel places the mappings of others from the top downwards. So a limit on
+// address space that a program sets for itself counts what is used, and no more. Where the kernel does not do so, the
+// reservation is held, and made usable in place. What is somebody else's by then is never replaced: the arena is full there.
+//
+// One stretch holds, in this order: tags, run ids, segment descriptors, run descriptors, a bitmap of free segments and
 // one of those of them that are not usable, then the segments. All of it is made usable from its start on, as far as it is
 // needed. The first arena is what the hot path knows; others are added when it is full or had to be small, and only slow
 // paths find their pages. Arenas but the first are given back when memory is short and they are empty.
 //
 // Owner: the process. ArenaSet's lock guards segment allocation; tags, run ids and descriptors are written by whoever owns
-// the run. `committed_pages_` only grows while anything in the arena is in use: release in grow(), and readers get the pointer
-// they look up from the program, which ordered it after the growth. retire_empty() takes it back to 0.
+// the run. `committed_pages_` only grows while anything in the arena is in use: release in take_fresh(), and readers get the
+// pointer they look up from the program, which ordered it after the growth. retire_empty() takes it back to 0.
 #pragma once
 
 #include <atomic>
@@ -43,10 +48,10 @@ HZ3_ALWAYS_INLINE T racy_read(const T& x) {
 #endif
 }
 
-// A zero-initialised stretch of the reservation that is made usable from its start on.
+// A zero-initialised part of the stretch that is made usable from its start on.
 class MetaRegion {
  public:
-  void place(char* base, size_t bytes) { base_ = base, bytes_ = bytes, usable_ = 0; }
+  void place(char* base, size_t bytes, bool held) { base_ = base, bytes_ = bytes, usable_ = 0, held_ = held; }
   // Makes at least the first `bytes` usable. False when the kernel refuses.
   bool ensure(size_t bytes);
   char* base() const { return base_; }
@@ -56,12 +61,13 @@ class MetaRegion {
   char* base_;
   size_t bytes_;
   size_t usable_;
+  bool held_;  // reserved until it is made usable
 };
 
 class Arena {
  public:
   bool contains(const void* p) const {
-    // acquire: pairs with the release in grow()
+    // acquire: pairs with the release in take_fresh()
     return reinterpret_cast<uintptr_t>(p) - base_ < committed_pages_.load(std::memory_order_acquire) << kPageShift;
   }
   size_t page_index(const void* p) const { return (reinterpret_cast<uintptr_t>(p) - base_) >> kPageShift; }
@@ -81,6 +87,7 @@ class Arena {
 
  private:
   friend class ArenaSet;
+  static char* find_stretch(size_t bytes, bool* held);
   bool reserve(size_t bytes, size_t least);
   bool grow(uint32_t segments);
   bool commit_to(uint32_t end);
@@ -95,7 +102,7 @@ class Arena {
   void mark_taken(uint32_t i) { free_bits_[i / 64] &= ~(uint64_t{1} << (i % 64)); }
 
   uintptr_t base_ = 0;
-  std::atomic<size_t> committed_pages_{0};  // release in grow() and retire_empty(), acquire in contains()
+  std::atomic<size_t> committed_pages_{0};  // release in take_fresh() and retire_empty(), acquire in contains()
   Tag* tags_ = nullptr;
   uint32_t* run_ids_ = nullptr;
   Segment* segments_ = nullptr;
@@ -104,11 +111,15 @@ class Arena {
   uint64_t* raw_bits_ = nullptr;  // of the free segments, those that are reserved but not usable
   char* reservation_ = nullptr;
   size_t reservation_bytes_ = 0;
-  MetaRegion tag_region_{}, id_region_{}, segment_region_{}, run_region_{}, free_region_{}, raw_region_{};
+  static constexpr unsigned kRegions = 6;
+  enum { kTags, kRunIds, kSegments, kRuns, kFree, kRaw };
+  MetaRegion region_[kRegions] = {};
+  bool held_ = false;  // the reservation is
   uint32_t segments_max_ = 0;
-  uint32_t segments_used_ = 0;    // segments below this index were taken at least once
-  uint32_t segments_usable_ = 0;  // those below this index were made usable
-  uint32_t free_segments_ = 0;    // of those, free again
+  uint32_t segments_used_ = 0;     // segments below this index were taken at least once
+  uint32_t segments_usable_ = 0;   // those below this index were made usable
+  uint32_t segments_retired_ = 0;  // as many were, in an arena that is about to be unmapped
+  uint32_t free_segments_ = 0;     // of those, free again
   uint32_t runs_used_ = 0;
   unsigned number_ = 0;
 };

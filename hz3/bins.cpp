@@ -1,8 +1,10 @@
 // See hz3/bins.hpp.
 #include "hz3/bins.hpp"
 
+#include "hz3/background.hpp"
 #include "hz3/budget.hpp"
 #include "hz3/depot.hpp"
+#include "hz3/settings.hpp"
 
 #include <climits>
 #include <initializer_list>
@@ -111,7 +113,8 @@ void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
   const unsigned most = tc->at_most[slot] + 1u;
   grant_room(tc, slot, most < half_of(tc->limit[slot]) ? most : bound_list(tc, slot, most));
-  if (tc->frees_since_look >= kLookAfter) slow_call_event(tc);
+  if (tc->frees_since_look >= kLookAfter) return slow_call_event(tc);
+  background::attend();
 }
 
 bool use_second(ThreadCache* tc, Slot slot) {
@@ -176,10 +179,11 @@ void trim_idle_bins(ThreadCache* tc) {
   constexpr unsigned kStepsAtOnce = 2;
   constexpr unsigned kBinsAStep = (kSlots + kSteps - 1) / kSteps;
   const uint64_t late = tc->now_ms - tc->trimmed_ms;
-  uint64_t steps = kPurgeDecayMs == 0 ? kSteps : late * kSteps / kPurgeDecayMs;
+  const uint64_t decay = settings::decay_ms();
+  uint64_t steps = decay == 0 ? kSteps : late * kSteps / decay;
   if (steps == 0) return;
   tc->trimmed_ms = tc->now_ms;
-  if (steps > kStepsAtOnce && kPurgeDecayMs != 0) steps = kStepsAtOnce;
+  if (steps > kStepsAtOnce && decay != 0) steps = kStepsAtOnce;
   unsigned bins = static_cast<unsigned>(steps) * kBinsAStep;
   if (bins > kSlots - 1) bins = kSlots - 1;  // none twice
   for (; bins != 0; bins--) {

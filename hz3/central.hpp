@@ -47,8 +47,9 @@ class Central {
 
   // Gives the spare runs to the page heap that have been spare since the last call. Called once a tick.
   void release_spares() {
-    if (spares_.load(std::memory_order_relaxed) != 0) release_old_spares();
+    if (has_spares()) release_old_spares();
   }
+  bool has_spares() const { return spares_.load(std::memory_order_relaxed) != 0; }
   // Gives all of them.
   void release_all_spares();
 

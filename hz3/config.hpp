@@ -45,6 +45,7 @@ inline constexpr PurgeAdvice kPurgeAdvice = CONFIG_HZ3_PURGE_FREE   ? PurgeAdvic
                                                                     : PurgeAdvice::DontNeed;
 inline constexpr unsigned kPurgeDecayMs = CONFIG_HZ3_PURGE_DECAY_MS;
 inline constexpr size_t kPurgeReservePages = (size_t{CONFIG_HZ3_PURGE_RESERVE_MIB} << 20) >> kPageShift;
+inline constexpr bool kBackgroundThreadDefault = CONFIG_HZ3_BACKGROUND_THREAD;
 
 // Large blocks: above this many bytes a block gets whole segments of its own.
 inline constexpr size_t kSpanMinBytes = size_t{CONFIG_HZ3_SPAN_MIN_KIB} << 10;

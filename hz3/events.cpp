@@ -1,15 +1,16 @@
 // Deferred work of the thread cache: what happens at events, off the hot path. See hz3/thread_cache.hpp.
+#include "hz3/background.hpp"
 #include "hz3/bins.hpp"
 #include "hz3/check.hpp"
 #include "hz3/depot.hpp"
 #include "hz3/large.hpp"
 #include "hz3/remote/inbox.hpp"
+#include "hz3/settings.hpp"
 
 namespace hz3 {
 namespace {
 
 constexpr unsigned kStashPatience = 8;  // slow calls after which even a small stash is flushed
-constexpr uint64_t kTickMs = kPurgeDecayMs / 4 > 10 ? kPurgeDecayMs / 4 : 10;
 
 std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick; all that it does takes locks
 
@@ -21,13 +22,32 @@ void flush_stash_when_due(ThreadCache* tc) {
   }
 }
 
+// Above the soft limit: gives back what is free, but for a few pages, which are not worth a call into the kernel for each. What
+// waits between threads follows at the next tick.
+HZ3_SLOW void relieve(uint64_t now_ms) {
+  large::purge_spans(now_ms, true);
+  if (PageHeap::dirty_pages() > PageHeap::reserve_pages()) PageHeap::purge_all(now_ms, true);
+}
+
 }  // namespace
+
+uint64_t tick_ms() { return clamp(settings::decay_ms() / 4, 10, 1000); }
+
+bool anything_waits() {
+  if (settings::decay_ms() != settings::kNever && PageHeap::dirty_pages() + large::cached_span_bytes() != 0) return true;
+  for (unsigned i = 0; i < kShards; i++)
+    if (!remote::Inbox::of(i).empty() || Central::of(i).has_spares()) return true;
+  for (Slot slot = 1; slot < kSlots; slot++)
+    if (Depot::of(slot).blocks() != 0) return true;
+  return false;
+}
 
 void tick(uint64_t now_ms) {
   uint64_t due = next_tick_ms.load(std::memory_order_relaxed);
-  if (now_ms < due || !next_tick_ms.compare_exchange_strong(due, now_ms + kTickMs, std::memory_order_relaxed)) return;
+  if (now_ms < due || !next_tick_ms.compare_exchange_strong(due, now_ms + tick_ms(), std::memory_order_relaxed)) return;
   // Blocks sent to a shard whose threads sleep or have ended must not wait for ever.
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  if (unlikely(PageHeap::above_soft_limit())) Depot::send_all_home();
   Depot::send_idle_home();
   for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
   PageHeap::relax_reserve();
@@ -38,6 +58,8 @@ void tick(uint64_t now_ms) {
 }
 
 void slow_call_event(ThreadCache* tc) {
+  background::attend();
+  if (unlikely(PageHeap::above_soft_limit())) relieve(os::now_ms());
   flush_stash_when_due(tc);
   tc->frees_since_look = 0;
   const uint64_t now = os::now_ms();
@@ -86,6 +108,7 @@ bool reclaim(ThreadCache* tc) {
   const bool any = PageHeap::dirty_pages() + large::cached_span_bytes() != 0;
   large::purge_spans(os::now_ms(), true);
   PageHeap::purge_all(os::now_ms(), true);
+  thread_registry.trim();
   return any;
 }
 

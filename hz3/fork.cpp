@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "hz3/background.hpp"
 #include "hz3/depot.hpp"
 #include "hz3/large.hpp"
 #include "hz3/remote/inbox.hpp"
@@ -76,6 +77,7 @@ void child() {
   ThreadCache* mine = tls_cache;
   thread_registry.keep_only(is_static_cache(mine) ? nullptr : mine);
   for (unsigned i = 0; i < kShards; i++) remote::Inbox::of(i).abandon();
+  background::in_child();
   finish();
 }
 

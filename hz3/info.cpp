@@ -4,8 +4,10 @@
 #include <cerrno>
 #include <climits>
 
+#include "hz3/background.hpp"
 #include "hz3/large.hpp"
 #include "hz3/message.hpp"
+#include "hz3/settings.hpp"
 #include "hz3/statistics.hpp"
 #include "hz3/thread_cache.hpp"
 
@@ -48,7 +50,10 @@ int narrow(size_t v) { return v > INT_MAX ? INT_MAX : static_cast<int>(v); }
 
 int mallopt(int parameter, int value) {
   // As glibc does: all else is accepted, also what it does not know.
-  return parameter != M_MXFAST || (value >= 0 && static_cast<size_t>(value) <= 80 * sizeof(size_t) / 4);
+  if (parameter == M_MXFAST) return value >= 0 && static_cast<size_t>(value) <= 80 * sizeof(size_t) / 4;
+  if (!settings::set(parameter, value)) return 0;
+  background::settings_changed();
+  return 1;
 }
 
 struct mallinfo2 mallinfo2() {

@@ -7,8 +7,8 @@
 
 namespace hz3::info {
 
-// 1 when the parameter is known and taken, 0 otherwise. The thresholds of the C library's allocator are accepted and have
-// no effect, as programs set them and expect success.
+// 0 when a value is out of range, else 1, also for what has no effect here: programs set parameters of the C library's
+// allocator and expect success. Those that have one are listed in docs/settings.md.
 int mallopt(int parameter, int value);
 struct mallinfo mallinfo();
 struct mallinfo2 mallinfo2();

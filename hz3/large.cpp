@@ -2,6 +2,7 @@
 #include "hz3/large.hpp"
 
 #include "hz3/central.hpp"
+#include "hz3/settings.hpp"
 
 namespace hz3::large {
 namespace {
@@ -25,6 +26,21 @@ struct alignas(kCacheLine) SpanCache {
 constinit SpanCache caches[kShards];
 // relaxed, no pairs: a bound that may be overshot by what is in flight; the spans are behind their cache's lock.
 constinit std::atomic<size_t> cached_bytes{0};
+
+// Counts a span's pages towards the limits. False, and nothing is counted, when that exceeds the hard one.
+void uncount_pages(size_t pages) { PageHeap::note_spans(-static_cast<ptrdiff_t>(pages)); }
+bool count_pages(size_t pages) {
+  PageHeap::note_spans(static_cast<ptrdiff_t>(pages));
+  if (likely(!PageHeap::above_hard_limit())) return true;
+  uncount_pages(pages);
+  return false;
+}
+
+// An entry leaves the cache.
+void uncount(const CachedSpan& e) {
+  cached_bytes.fetch_sub(e.resident, std::memory_order_relaxed);
+  uncount_pages(e.resident >> kPageShift);
+}
 
 size_t segments_for(size_t bytes) { return (bytes + kSegmentBytes - 1) >> kSegmentShift; }
 size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }
@@ -61,16 +77,16 @@ Segment* take_cached(unsigned shard, uint32_t count, size_t bytes) {
     for (CachedSpan& e : cache.entry)
       if (e.first == found.first) e.first = nullptr;
   }
-  cached_bytes.fetch_sub(found.resident, std::memory_order_relaxed);
+  uncount(found);
   const size_t keep = round_up(bytes, os::page_size());
   if (found.resident > keep + bytes / 16)
     os::calls.advise(found.first->start() + keep, found.resident - keep, os::Advice::DontNeed);
   return found.first;
 }
 
-// Puts a span into the cache; the oldest entry makes room. False when it is too large for it.
+// Puts a span into the cache; the oldest entry makes room. False when it is too large for it, or memory is to be given back.
 bool cache_span(unsigned shard, Segment* first, uint32_t count, size_t resident) {
-  if (resident > kCacheBytes / 2) return false;
+  if (resident > kCacheBytes / 2 || PageHeap::above_soft_limit()) return false;
   SpanCache& cache = caches[shard];
   CachedSpan evicted[kCachedSpans];
   unsigned n = 0;
@@ -90,7 +106,7 @@ bool cache_span(unsigned shard, Segment* first, uint32_t count, size_t resident)
       }
       if (oldest == nullptr || (place != nullptr && total <= kCacheBytes)) break;
       total -= oldest->resident;
-      cached_bytes.fetch_sub(oldest->resident, std::memory_order_relaxed);
+      uncount(*oldest);
       evicted[n++] = *oldest;
       oldest->first = nullptr;
     }
@@ -106,11 +122,13 @@ void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) 
   const uint32_t count = static_cast<uint32_t>(wide_count);
   const uint32_t alignment_segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
   Segment* first = alignment_segments == 1 ? take_cached(shard, count, bytes) : nullptr;
-  if (first == nullptr) first = arenas.allocate(count, alignment_segments);
-  if (first == nullptr) return nullptr;
-  Run* run = PageHeap::take_descriptor(shard, first->arena);
+  const size_t pages = pages_for(bytes);
+  const bool counted = count_pages(pages);
+  if (first == nullptr && counted) first = arenas.allocate(count, alignment_segments);
+  Run* run = first != nullptr && counted ? PageHeap::take_descriptor(shard, first->arena) : nullptr;
   if (run == nullptr) {
-    release_span(first, count);
+    if (counted) uncount_pages(pages);
+    if (first != nullptr) release_span(first, count);
     return nullptr;
   }
   *zero = !any_touched(first, count);
@@ -119,7 +137,7 @@ void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) 
   *run = Run{};
   run->start = first->start();
   run->segment = first;
-  run->pages = static_cast<uint32_t>(pages_for(bytes));
+  run->pages = static_cast<uint32_t>(pages);
   run->slot = kLargeSlot;
   run->shard = static_cast<uint8_t>(shard);
   run->list = Run::kNoList;
@@ -131,14 +149,17 @@ void free_span(Run* run) {
   Segment* first = run->segment;
   const uint32_t count = first->span;
   const unsigned shard = run->shard;
-  const size_t resident = size_t{run->pages} << kPageShift;
+  const size_t pages = run->pages;
   PageHeap::return_descriptor(shard, run);
-  if (!cache_span(shard, first, count, resident)) release_span(first, count);
+  if (cache_span(shard, first, count, pages << kPageShift)) return;
+  uncount_pages(pages);
+  release_span(first, count);
 }
 
 // A span whose addresses are not ours any more: its segments stay taken for ever.
 void lose_span(Run* run) {
   run->segment->arena->unlabel(run->start, 1);
+  uncount_pages(run->pages);
   PageHeap::return_descriptor(run->shard, run);
 }
 
@@ -148,13 +169,19 @@ bool resize_span(Run* run, size_t bytes) {
   const size_t pages = pages_for(bytes);
   if (want > kMostSegments) return false;
   const uint32_t count = static_cast<uint32_t>(want);
+  const size_t more = pages > run->pages ? pages - run->pages : 0;
+  if (more != 0 && !count_pages(more)) return false;
   if (count > first->span) {
-    if (!arenas.extend(first, first->span, count - first->span)) return false;
+    if (!arenas.extend(first, first->span, count - first->span)) {
+      uncount_pages(more);
+      return false;
+    }
     set_touched(first + first->span, count - first->span, true);
   } else if (count < first->span) {
     release_span(first + count, first->span - count);
   }
   if (pages < run->pages) {
+    uncount_pages(run->pages - pages);
     const size_t end = size_t{count} << kSegmentShift;
     const size_t keep = round_up(pages << kPageShift, os::page_size());
     const size_t had = size_t{run->pages} << kPageShift;
@@ -232,7 +259,10 @@ void* move(unsigned shard, void* p, size_t bytes) {
   const size_t held = round_up(size_t{from->pages} << kPageShift, os::page_size());
   if (bytes < held) return nullptr;
   bool zero = false;
+  const size_t pages = from->pages;
+  uncount_pages(pages);  // they are not held twice
   void* to = allocate_span(shard, bytes, 1, &zero);
+  PageHeap::note_spans(static_cast<ptrdiff_t>(pages));
   if (to == nullptr) return nullptr;
   const os::Moved moved = os::calls.move(p, to, held);
   if (unlikely(moved != os::Moved::Yes)) {
@@ -247,20 +277,22 @@ void* move(unsigned shard, void* p, size_t bytes) {
   Segment* first = from->segment;
   const uint32_t count = first->span;
   PageHeap::return_descriptor(from->shard, from);
+  uncount_pages(pages);
   release_span(first, count);
   return to;
 }
 
 void purge_spans(uint64_t now_ms, bool everything) {
   if (cached_span_bytes() == 0) return;
+  const uint64_t decay = settings::decay_ms();
   for (SpanCache& cache : caches) {
     CachedSpan old[kCachedSpans];
     unsigned n = 0;
     {
       LockGuard guard(cache.lock);
       for (CachedSpan& e : cache.entry) {
-        if (e.first == nullptr || (!everything && now_ms - e.since_ms < kPurgeDecayMs)) continue;
-        cached_bytes.fetch_sub(e.resident, std::memory_order_relaxed);
+        if (e.first == nullptr || (!everything && now_ms - e.since_ms < decay)) continue;
+        uncount(e);
         old[n++] = e;
         e.first = nullptr;
       }

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -43,6 +44,15 @@ void* map(void* at, size_t bytes, int protection, int flags) {
 void* reserve(size_t bytes) {
   ErrnoGuard guard;
   return map(nullptr, bytes, PROT_NONE, MAP_NORESERVE);
+}
+
+bool claim(void* p, size_t bytes) {
+  ErrnoGuard guard;
+  const long r = syscall(SYS_mmap, p, bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0L);
+  if (r == reinterpret_cast<intptr_t>(p)) return true;
+  if (r != -1) syscall(SYS_munmap, r, bytes);  // Linux before 4.17 takes the address for a hint
+  return false;
 }
 
 bool commit(void* p, size_t bytes) {
@@ -92,7 +102,7 @@ Moved move(void* from, void* to, size_t bytes) {
 
 }  // namespace
 
-Calls calls = {reserve, commit, decommit, release, advise, move};
+Calls calls = {reserve, claim, commit, decommit, release, advise, move};
 
 size_t page_size() {
   static size_t size = 0;  // relaxed: a race stores the same value twice, and nothing else is read by it
@@ -103,6 +113,14 @@ size_t page_size() {
     __atomic_store_n(&size, s, __ATOMIC_RELAXED);
   }
   return s;
+}
+
+bool fills_from_top(const void* p, size_t bytes) {
+  void* probe = calls.reserve(page_size());
+  if (probe == nullptr) return false;
+  calls.release(probe, page_size());
+  // Elsewhere, or in the upper half of it.
+  return reinterpret_cast<uintptr_t>(probe) - reinterpret_cast<uintptr_t>(p) >= bytes / 2;
 }
 
 uint64_t now_ms() {
@@ -123,9 +141,22 @@ size_t address_space_limit() {
   return bytes;
 }
 
+int process_id() { return static_cast<int>(syscall(SYS_getpid)); }
+
+void name_thread(const char* name) {
+  ErrnoGuard guard;
+  syscall(SYS_prctl, PR_SET_NAME, name, 0L, 0L, 0L);
+}
+
 void futex_wait(uint32_t* word, uint32_t expected) {
   ErrnoGuard guard;
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, nullptr, nullptr, 0);
+}
+
+void futex_wait_for(uint32_t* word, uint32_t expected, uint64_t ms) {
+  ErrnoGuard guard;
+  const timespec time{static_cast<time_t>(ms / 1000), static_cast<long>(ms % 1000) * 1000000};
+  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, &time, nullptr, 0);
 }
 
 void futex_wake(uint32_t* word, int count) {

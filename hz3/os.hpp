@@ -20,6 +20,9 @@ enum class Moved { Yes, No, Lost };
 struct Calls {
   // Reserves `bytes` of address space without memory or commit charge. nullptr on failure.
   void* (*reserve)(size_t bytes);
+  // Maps usable memory, zero-filled on first touch, at [p, p + bytes), where nothing is. False when something is, or when the
+  // kernel refuses.
+  bool (*claim)(void* p, size_t bytes);
   // Makes [p, p + bytes) of a reservation usable, zero-filled on first touch. False when the kernel refuses.
   bool (*commit)(void* p, size_t bytes);
   // Drops the contents and the commit charge of [p, p + bytes); the addresses stay reserved. False when refused.
@@ -35,13 +38,21 @@ HZ3_HIDDEN extern Calls calls;
 
 // The kernel's page size in bytes, read once.
 size_t page_size();
+// Whether the kernel places new mappings from the top of a free stretch of addresses downwards, as it does unless a program
+// asks for the old layout: then nobody comes near the bottom of [p, p + bytes), where nothing is mapped now.
+bool fills_from_top(const void* p, size_t bytes);
 // A coarse monotonic clock in milliseconds.
 uint64_t now_ms();
 // The limit on address space in bytes (RLIMIT_AS), read once: a sandbox may forbid the call later. SIZE_MAX when there is none.
 size_t address_space_limit();
+// The number of this process. Asked of the kernel each time, so that a child knows that it is one whatever made it.
+int process_id();
+// Names the calling thread, as tools show it: 15 characters at most.
+void name_thread(const char* name);
 
-// Sleeps while *word == expected; wakes at most `count` sleepers.
+// Sleeps while *word == expected, or so many milliseconds; wakes at most `count` sleepers.
 void futex_wait(uint32_t* word, uint32_t expected);
+void futex_wait_for(uint32_t* word, uint32_t expected, uint64_t ms);
 void futex_wake(uint32_t* word, int count);
 
 }  // namespace hz3::os

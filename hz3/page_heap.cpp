@@ -11,41 +11,8 @@ namespace {
 
 PageHeap& heap_for(unsigned shard) { return page_heaps[shard % kPageHeaps]; }
 
-// The atomics here are relaxed, stores and loads: each moves a threshold and none says that anything else can be read,
-// so that no load pairs with a store.
-
-// Pages that are free and not yet given back, over all heaps: what the reserve bounds. Changed by count_dirty(), read
-// by dirty_pages().
-constinit std::atomic<size_t> all_dirty{0};
-
-// Pages in runs, and the most of them of late. Changed by note_used(), free_range() and relax_reserve(); of a peak that
-// two threads raise at once the lower one may stay.
-constinit std::atomic<size_t> all_used{0};
-constinit std::atomic<size_t> peak_used{0};
-
-// Pages that were taken for runs in this window of swing_ms() and in the one before. note_used() adds; most_dirty_pages()
-// reads and moves the window, and loses what is added meanwhile.
-constinit std::atomic<size_t> taken{0}, taken_before{0};
-constinit std::atomic<uint64_t> window_since_ms{0};
-
-// When a thread last looked at the clock: stored by set_now(), read by soil(). It may lag behind, and go back a little
-// when threads store in another order than they looked.
-constinit std::atomic<uint64_t> looked_ms{0};
-
-// Stored by set_several_threads(), read by swing_ms().
-constinit std::atomic<unsigned> swing{kSwingMs};
-
-void note_used(size_t pages) {
-  taken.fetch_add(pages, std::memory_order_relaxed);
-  const size_t used = all_used.fetch_add(pages, std::memory_order_relaxed) + pages;
-  if (used > peak_used.load(std::memory_order_relaxed)) peak_used.store(used, std::memory_order_relaxed);
-}
-
-constexpr size_t kSwingReserves = 8;  // as many times the reserve may be dirty for a moment
-
 constexpr unsigned kDescriptorBatch = kPageSize / sizeof(Run);
 constexpr unsigned kLookDirty = 4;  // segments whose free pages are compared one by one
-constexpr size_t kLeastReservePages = 64 < kPurgeReservePages ? 64 : kPurgeReservePages;
 constexpr unsigned kLookPlaces = 8;
 constexpr unsigned kLook = 8;  // segments of a list that are compared for the fullest
 
@@ -57,42 +24,6 @@ unsigned first_aligned(const PageBits& bits, unsigned alignment) {
 }
 
 }  // namespace
-
-size_t PageHeap::dirty_pages() { return all_dirty.load(std::memory_order_relaxed); }
-
-void PageHeap::count_dirty(int more) {
-  dirty_pages_.fetch_add(static_cast<size_t>(more), std::memory_order_relaxed);
-  all_dirty.fetch_add(static_cast<size_t>(more), std::memory_order_relaxed);
-}
-
-size_t PageHeap::reserve_pages() {
-  return clamp(peak_used.load(std::memory_order_relaxed) / 32, kLeastReservePages, kPurgeReservePages);
-}
-
-// Relaxed, and threads may rotate the window at the same time: a heuristic.
-size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
-  const uint64_t since = window_since_ms.load(std::memory_order_relaxed);
-  const unsigned swing_ms = PageHeap::swing_ms();
-  if (now_ms - since >= swing_ms) {
-    taken_before.store(now_ms - since < 2 * swing_ms ? taken.load(std::memory_order_relaxed) : 0, std::memory_order_relaxed);
-    taken.store(0, std::memory_order_relaxed);
-    window_since_ms.store(now_ms, std::memory_order_relaxed);
-  }
-  const size_t pages = taken.load(std::memory_order_relaxed) + taken_before.load(std::memory_order_relaxed);
-  return clamp(pages, kPurgeReservePages, kSwingReserves * kPurgeReservePages);
-}
-
-unsigned PageHeap::swing_ms() { return swing.load(std::memory_order_relaxed); }
-
-void PageHeap::set_several_threads(bool several) { swing.store(several ? kPurgeDecayMs : kSwingMs, std::memory_order_relaxed); }
-
-void PageHeap::set_now(uint64_t now_ms) { looked_ms.store(now_ms, std::memory_order_relaxed); }
-
-void PageHeap::relax_reserve() {
-  const size_t used = all_used.load(std::memory_order_relaxed);
-  const size_t peak = peak_used.load(std::memory_order_relaxed);
-  peak_used.store(peak - peak / 8 > used ? peak - peak / 8 : used, std::memory_order_relaxed);
-}
 
 size_t PageHeap::free_pages() {
   size_t sum = 0;
@@ -190,7 +121,7 @@ void PageHeap::free_range(Segment* s, unsigned first, unsigned pages) {
   s->used.clear(first, pages);
   s->free_pages = static_cast<uint16_t>(s->free_pages + pages);
   free_pages_.fetch_add(pages, std::memory_order_relaxed);
-  all_used.fetch_sub(pages, std::memory_order_relaxed);
+  note_unused(pages);
   const unsigned extent = s->used.next_set(first + pages) - s->used.clear_before(first);
   if (extent > s->longest) s->longest = static_cast<uint16_t>(extent);
   if (s->free_pages == kSegmentPages) note_dirty(s);  // a clean one has to be seen by the purge, too, to go back to the arena
@@ -332,7 +263,7 @@ Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon, 
 
 // First pages that are in memory, of whatever heap; then others of the shard's own; then of a heap that has many, so that
 // heaps do not end up sharing segments page by page.
-Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
+Run* PageHeap::find_run(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
   const unsigned self = shard % kPageHeaps;
   for (unsigned i = 0; i < kPageHeaps; i++) {
     PageHeap& heap = page_heaps[(self + i) % kPageHeaps];
@@ -355,6 +286,13 @@ Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsi
   return nullptr;
 }
 
+Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
+  Run* run = find_run(shard, pages, alignment, soon);
+  if (run == nullptr || likely(!above_hard_limit())) return run;
+  free(run, 0);
+  return nullptr;
+}
+
 // Free pages from `first` on join the dirty ones as far as they are in memory: the first `written` of them are, of the others
 // those that were before they were allocated.
 size_t PageHeap::soil(Segment* s, unsigned first, unsigned pages, unsigned written) {
@@ -368,7 +306,7 @@ size_t PageHeap::soil(Segment* s, unsigned first, unsigned pages, unsigned writt
     at = s->touched.next_set(end);
   }
   if (dirty == 0) return dirty_pages();
-  s->dirtied_ms = looked_ms.load(std::memory_order_relaxed);
+  s->dirtied_ms = looked_ms();
   s->dirty_pages = static_cast<uint16_t>(s->dirty_pages + dirty);
   note_dirty(s);
   count_dirty(static_cast<int>(dirty));
@@ -402,6 +340,11 @@ bool PageHeap::extend(Run* run, unsigned pages, bool* zero) {
   if (end + more > kSegmentPages || s->used.next_set(end) < end + more) return false;
   *zero = s->touched.count(end, more) == 0;
   heap.take_range(s, end, more);
+  if (unlikely(above_hard_limit())) {
+    heap.free_range(s, end, more);
+    heap.soil(s, end, more, 0);
+    return false;
+  }
   run->pages = pages;
   return true;
 }

@@ -49,11 +49,17 @@ class PageHeap {
   // The dirty pages that are kept at all, what exceeds them goes on the spot: the configured reserve; more, within bounds, in
   // a program that took as many for new runs in the last moments: its use swings, and it will want them back.
   static size_t most_dirty_pages(uint64_t now_ms);
+  // What the limits of hz3/settings.hpp are about: pages in runs, dirty ones, and those of spans, in use or cached.
+  static size_t held_pages();
+  static bool above_soft_limit();
+  static bool above_hard_limit();
+  // Tells of so many more pages of spans, or fewer.
+  static void note_spans(ptrdiff_t more);
   // Tells the page heaps what time it is: they do not look at the clock for every run that is freed. Any thread.
   static void set_now(uint64_t now_ms);
   // Tells them whether more than one thread is at work. Once a tick.
   static void set_several_threads(bool several);
-  static unsigned swing_ms();
+  static uint64_t swing_ms();
   // Lets the memory of what was in use fade. Called once a tick.
   static void relax_reserve();
   static size_t free_pages();
@@ -73,6 +79,7 @@ class PageHeap {
   static unsigned list_for(unsigned longest) { return longest == 0 ? 0 : 1 + log2_floor(longest); }
 
   enum class Look { InMemory, Anywhere };
+  static Run* find_run(unsigned shard, unsigned pages, unsigned alignment, unsigned soon);
   Run* allocate_here(unsigned pages, unsigned alignment, unsigned soon, Look look);
   struct Place {
     Segment* segment;
@@ -95,6 +102,9 @@ class PageHeap {
   void purge(uint64_t now_ms, bool everything);
   unsigned purge_segment(Segment* s, uint64_t now_ms, bool everything);
   void count_dirty(int more);
+  static void note_used(size_t pages);
+  static void note_unused(size_t pages);
+  static uint64_t looked_ms();
   Run* descriptor(Arena* arena);
 
   Mutex lock_;

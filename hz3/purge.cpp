@@ -1,6 +1,7 @@
 // Free pages on their way back to the kernel: the purge of hz3/page_heap.hpp.
 #include "hz3/message.hpp"
 #include "hz3/page_heap.hpp"
+#include "hz3/settings.hpp"
 
 namespace hz3 {
 namespace {
@@ -40,7 +41,7 @@ PageBits long_stretches(const PageBits& bits, unsigned least) {
 // unlocks while in the kernel. Returns the number of pages given back.
 unsigned PageHeap::purge_segment(Segment* s, uint64_t now_ms, bool everything) {
   PageBits chosen = everything ? s->dirty : s->dirty & s->aging;
-  if (everything || now_ms - s->swept_ms >= kPurgeDecayMs) {
+  if (everything || now_ms - s->swept_ms >= settings::decay_ms()) {
     s->swept_ms = now_ms;
   } else {
     chosen = long_stretches(chosen, kStretchPages);
@@ -96,7 +97,7 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
     if (s == nullptr) return;
     const size_t dirty = dirty_pages();
     const bool all = everything || dirty > most_dirty_pages(now_ms);
-    const uint64_t decay = dirty > reserve_pages() ? swing_ms() : kPurgeDecayMs;
+    const uint64_t decay = dirty > reserve_pages() ? swing_ms() : settings::decay_ms();
     if (!all && now_ms - s->dirty_since_ms < decay / 2) return;
     // Where nothing was freed of late, there is no need to tell older pages from newer ones on a first visit.
     purge_segment(s, now_ms, all || now_ms >= s->dirtied_ms + decay);

@@ -1,4 +1,5 @@
 // Life and attachment of thread caches; see hz3/thread_cache.hpp.
+#include "hz3/background.hpp"
 #include "hz3/bins.hpp"
 #include "hz3/check.hpp"
 
@@ -45,6 +46,7 @@ void on_thread_exit(void* value) {
   if (tc != tls_cache) return;
   if (++tc->destructor_rounds <= kDestructorRounds && pthread_setspecific(exit_key, tc) == 0) return;
   give_up(tc, &ended_cache);
+  background::thread_ended();
 }
 
 bool have_exit_key() {
@@ -131,19 +133,29 @@ ThreadCache* ThreadRegistry::attach() {
   return tc;
 }
 
+namespace {
+// Gives the whole kernel pages in a structure without a thread back.
+void give_pages_back(ThreadCache* tc) {
+  const uintptr_t page = os::page_size();
+  const uintptr_t first = round_up(reinterpret_cast<uintptr_t>(&tc->head), page);
+  const uintptr_t end = reinterpret_cast<uintptr_t>(tc + 1) / page * page;
+  if (first < end) os::calls.advise(reinterpret_cast<void*>(first), end - first, os::Advice::DontNeed);
+}
+}  // namespace
+
 // A process that once had thousands of threads does not keep their structures in memory for ever.
 void ThreadRegistry::detach(ThreadCache* tc) {
   // relaxed: the count of a moment ago is good enough, as it decides about the caller's own structure
-  if (free_count_.load(std::memory_order_relaxed) >= kKeptInMemory) {
-    const uintptr_t page = os::page_size();
-    const uintptr_t first = round_up(reinterpret_cast<uintptr_t>(&tc->head), page);
-    const uintptr_t end = reinterpret_cast<uintptr_t>(tc + 1) / page * page;
-    if (first < end) os::calls.advise(reinterpret_cast<void*>(first), end - first, os::Advice::DontNeed);
-  }
+  if (free_count_.load(std::memory_order_relaxed) >= kKeptInMemory) give_pages_back(tc);
   LockGuard guard(lock_);
   __atomic_store_n(&live_[tc->shard], live_[tc->shard] - 1, __ATOMIC_RELAXED);
   tc->in_use = false;
   put_free(tc);
+}
+
+void ThreadRegistry::trim() {
+  LockGuard guard(lock_);
+  for (ThreadCache* tc = free_; tc != nullptr; tc = tc->next_free) give_pages_back(tc);
 }
 
 void ThreadRegistry::put_free(ThreadCache* tc) {

@@ -94,6 +94,10 @@ HZ3_SLOW void free_uncached(void* block, Tag tag);
 
 // Purges what has been free for long and serves inboxes that nobody reads, when the time has come. Any thread.
 void tick(uint64_t now_ms);
+// The time between two of them: a quarter of the decay time within bounds.
+uint64_t tick_ms();
+// Whether there is something that ticks will give back or pass on. A moment old.
+bool anything_waits();
 
 // Gives back everything that is free: the cache `tc` (when not nullptr), inboxes, spare runs, cached spans, free pages. True
 // when free pages or spans were given back. Any thread.
@@ -107,6 +111,8 @@ class ThreadRegistry {
   ThreadCache* attach();
   // Takes a flushed cache back.
   void detach(ThreadCache* tc);
+  // Gives the memory of structures without a thread back.
+  void trim();
   // relaxed, as caches(): a hint by which nothing is read; what it leads to is behind the shard's lock
   unsigned live_threads(unsigned shard) const { return __atomic_load_n(&live_[shard], __ATOMIC_RELAXED); }
   size_t caches() const { return __atomic_load_n(&count_, __ATOMIC_RELAXED); }

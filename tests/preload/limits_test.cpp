@@ -1,8 +1,11 @@
 // Processes that may not have all they ask for: limits on address space and data, strict overcommit, locked memory, few
 // mappings, sandboxes that forbid system calls.
 #include <sys/mman.h>
+#include <sys/personality.h>
 
 #include <fstream>
+
+#include "hz3/hz3.h"
 
 #include "support.hpp"
 
@@ -102,6 +105,92 @@ TEST(AddressSpaceLimit, set_while_running) {
     CHILD_REQUIRE(blocks.size() == 5000 || errno == ENOMEM);
     for (void* each : blocks) free(each);
     allocate_and_free(20000);
+    return 0;
+  }));
+}
+
+// What the allocator has reserved, and may use one day, is the program's to use until then.
+TEST(AddressSpaceLimit, set_while_running_leaves_the_rest_to_the_program) {
+  EXPECT_CLEAN(run_in_child([] {
+    allocate_and_free(20000);
+    const size_t now = status_bytes("VmSize:");
+    CHILD_REQUIRE(now < 2 * kGiB);
+    const rlimit limit{now + 256 * kMiB, now + 256 * kMiB};
+    CHILD_REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0);
+    void* mapped = mmap(nullptr, 64 * kMiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHILD_REQUIRE(mapped != MAP_FAILED);
+    CHILD_REQUIRE(run_threads(8, [](size_t) { allocate_and_free(2000); }) == 8);
+    std::vector<void*> blocks;
+    blocks.reserve(1000);
+    for (int round = 0; round < 3; ++round) {
+      while (void* block = malloc(kMiB)) blocks.push_back(memset(block, 1, kMiB));
+      CHILD_REQUIRE(errno == ENOMEM && blocks.size() > 64);
+      for (void* each : blocks) free(each);
+      blocks.clear();
+    }
+    munmap(mapped, 64 * kMiB);
+    return 0;
+  }));
+}
+
+// Where new mappings are placed from the bottom of a free stretch upwards nothing is left to others.
+TEST(AddressSpaceLimit, in_the_old_layout_of_addresses) {
+  const int before = personality(0xffffffff);
+  ASSERT_NE(personality(static_cast<unsigned long>(before) | ADDR_COMPAT_LAYOUT), -1);  // children inherit it
+  const ChildResult result = run_program({beside_test("mixed_work")});
+  EXPECT_TRUE(result.clean()) << result.describe();
+  expect_exhausts(256 * kMiB, RLIMIT_AS, 20000, "2");
+  expect_exhausts(kGiB, RLIMIT_AS, 5000000, "2");
+  EXPECT_NE(personality(static_cast<unsigned long>(before)), -1);
+}
+
+TEST(HardLimit, exhaustion_is_survived) {
+  SKIP_WITHOUT_LIBRARY("has none");
+  for (const char* block : {"400", "3000", "20000", "300000", "5000000"}) {
+    const ChildResult result =
+        run_program({beside_test("exhaust"), block, "134217728", "2"}, {.environment = {"HZ3_HARD_LIMIT_MIB=128"}});
+    EXPECT_TRUE(result.clean()) << block << result.describe();
+  }
+}
+
+TEST(HardLimit, lets_operator_new_call_its_handler) {
+  SKIP_WITHOUT_LIBRARY("has none");
+  EXPECT_CLEAN(run_program({beside_test("new_handler_frees")}, {.environment = {"HZ3_HARD_LIMIT_MIB=256"}}));
+}
+
+TEST(HardLimit, is_set_and_lifted_while_the_program_runs) {
+  SKIP_WITHOUT_LIBRARY("has none");
+  EXPECT_CLEAN(run_in_child([] {
+    CHILD_REQUIRE(mallopt(M_HZ3_HARD_LIMIT_MIB, -1) == 0);
+    CHILD_REQUIRE(mallopt(M_HZ3_HARD_LIMIT_MIB, 300) == 1);
+    CHILD_REQUIRE(malloc(301 * kMiB) == nullptr && errno == ENOMEM);
+    std::vector<void*> blocks;
+    blocks.reserve(1000);
+    while (void* block = malloc(kMiB)) blocks.push_back(memset(block, 1, kMiB));
+    CHILD_REQUIRE(errno == ENOMEM && blocks.size() > 200 && blocks.size() < 300);
+    CHILD_REQUIRE(mallopt(M_HZ3_HARD_LIMIT_MIB, 0) == 1);
+    void* block = malloc(301 * kMiB);
+    CHILD_REQUIRE(block != nullptr);
+    free(block);
+    for (void* each : blocks) free(each);
+    return 0;
+  }));
+}
+
+TEST(SoftLimit, above_it_what_is_free_goes_back_at_once) {
+  SKIP_WITHOUT_LIBRARY("has none");
+  EXPECT_CLEAN(run_in_child([] {
+    CHILD_REQUIRE(mallopt(M_HZ3_DECAY_MS, 600000) == 1);
+    CHILD_REQUIRE(mallopt(M_HZ3_SOFT_LIMIT_MIB, 64) == 1);
+    const size_t before = resident_bytes();
+    for (size_t size : {1000, 20000, 300000, 3000000}) {
+      std::vector<void*> blocks(200 * kMiB / size);
+      for (void*& block : blocks) block = memset(malloc(size), 1, size);
+      CHILD_REQUIRE(resident_bytes() > before + 150 * kMiB);
+      for (void* block : blocks) free(block);
+      free(malloc(300000));  // an event
+      CHILD_REQUIRE(resident_bytes() < before + 72 * kMiB);
+    }
     return 0;
   }));
 }

@@ -150,7 +150,7 @@ TEST(Arena, RunDescriptorsAreDistinctAndTheirMemoryMayBeRefused) {
 TEST(MetaRegion, GrowsInStepsUpToItsSize) {
   char* p = static_cast<char*>(os::calls.reserve(size_t{200} << 10));
   MetaRegion region;
-  region.place(p, size_t{200} << 10);
+  region.place(p, size_t{200} << 10, true);
   EXPECT_TRUE(region.ensure(0));
   EXPECT_EQ(region.usable(), 0u);
   EXPECT_TRUE(region.ensure(1));

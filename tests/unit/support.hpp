@@ -20,13 +20,14 @@ namespace hz3::test {
 
 enum class Call : unsigned { Reserve, Commit, Decommit, Release, Advise, Move, Count };
 
-// Stands between hz3 and the kernel while it lives: counts the calls and refuses those that it is told to. One at a time.
+// Stands between hz3 and the kernel while it lives: counts the calls and refuses those that it is told to. One at a time. To
+// claim memory is to commit it.
 class Kernel {
  public:
   Kernel() : real_(os::calls) {
     EXPECT_EQ(current, nullptr);
     current = this;
-    os::calls = {reserve, commit, decommit, release, advise, move};
+    os::calls = {reserve, claim, commit, decommit, release, advise, move};
   }
   ~Kernel() {
     os::calls = real_;
@@ -63,6 +64,7 @@ class Kernel {
     return true;
   }
   static void* reserve(size_t bytes) { return current->refuses(Call::Reserve) ? nullptr : current->real_.reserve(bytes); }
+  static bool claim(void* p, size_t bytes) { return !current->refuses(Call::Commit) && current->real_.claim(p, bytes); }
   static bool commit(void* p, size_t bytes) { return !current->refuses(Call::Commit) && current->real_.commit(p, bytes); }
   static bool decommit(void* p, size_t bytes) { return !current->refuses(Call::Decommit) && current->real_.decommit(p, bytes); }
   static void release(void* p, size_t bytes) {
@@ -132,6 +134,7 @@ inline void check_all() {
     hz3::test::check_all();                         \
     EXPECT_EQ(hz3::PageHeap::dirty_pages(), 0u);    \
     EXPECT_EQ(hz3::large::cached_span_bytes(), 0u); \
+    EXPECT_EQ(hz3::PageHeap::held_pages(), 0u);     \
     EXPECT_EQ(hz3::arenas.bytes_in_use(), 0u);      \
   } while (0)
 
