@@ -7,8 +7,9 @@
 #   scripts/install_packages.sh --list build     only print the names
 #   scripts/install_packages.sh --missing all    only print those that are not installed
 #
-# Nothing in these lists starts a service when it is installed: the Redis and MariaDB servers come from redis-tools and
-# mariadb-server-core, which hold the programs without the units.
+# Nothing here starts a service when it is installed: the Redis and MariaDB servers come from redis-tools and
+# mariadb-server-core, which hold the programs without the units; PostgreSQL's package would make a database and start it, and
+# is told not to.
 set -euo pipefail
 
 purposes=(build test real bench compare)
@@ -22,8 +23,8 @@ packages_for() {
     test) echo libgtest-dev libgmock-dev gcovr chromium clang clang-format clang-tidy shellcheck spin git universal-ctags cscope \
         python3-tk xvfb diffoscope-minimal ;;
     # the real programs of tests/real
-    real) echo g++ git libpython3.11-testsuite mariadb-client-core mariadb-server-core nodejs perl python3 redis-tools \
-        sqlite3 ;;
+    real) echo g++ ghostscript git libpython3.11-testsuite lua5.4 mariadb-client-core mariadb-server-core nodejs perl \
+        postgresql-15 python3 redis-tools sqlite3 z3 ;;
     # perf-stat and its substitutes, the report
     bench) echo linux-perf valgrind python3-matplotlib ;;
     # the allocators to compare with
@@ -95,10 +96,29 @@ apt() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
         apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null >"$log" 2>&1
 }
+postgres_setting() { # show, set VALUE or remove
+    local action=$1
+    shift
+    "${as_root[@]}" pg_conftool -bs /etc/postgresql-common/createcluster.conf "$action" create_main_cluster "$@" 2>>"$log"
+}
+
+# What decides that is a setting of postgresql-common, which is put back afterwards.
+without_database() { # COMMAND...
+    local before status=0
+    apt install -q -y --no-install-recommends postgresql-common || return
+    before=$(postgres_setting show || true)
+    postgres_setting set off || return
+    "$@" || status=$?
+    if [ -n "$before" ]; then postgres_setting set "$before"; else postgres_setting remove; fi || status=$?
+    return $status
+}
+
 # A package list that is out of date names files that are gone; one third-party source that does not answer is no
 # reason to stop, the installation itself will tell.
 apt update -q || true
-if ! apt install -q -y --no-install-recommends "${missing[@]}"; then
+around=()
+[[ " ${missing[*]} " != *" postgresql-"[0-9]* ]] || around=(without_database)
+if ! "${around[@]}" apt install -q -y --no-install-recommends "${missing[@]}"; then
     tail -n 20 "$log" >&2
     die "apt-get could not install: ${missing[*]}"
 fi

@@ -1,13 +1,15 @@
 #!/usr/bin/python3 -IB
-"""Runs real programs under allocators and compares them with glibc: same output, wall time, CPU time, peak memory.
+"""Runs real programs under allocators and compares them with glibc: same output, wall time, CPU time, peak and mean RSS, page
+faults.
 
     scripts/real_programs.py --lib hz3=libhakozuna_hz3_fast.so
     scripts/real_programs.py --lib hz3=libhakozuna_hz3_fast.so --rounds 5 --json real.json \\
         --lib mimalloc=/usr/lib/x86_64-linux-gnu/libmimalloc.so.2 --program redis --program git
 
 Rounds are interleaved; the table shows medians and, in brackets, the ratio to glibc (below 1 is better). A run counts only
-if its process really mapped the library, bound malloc to it, ended well and printed what it prints on glibc. Peak memory
-is that of the largest process of the program; redis's and mariadb's time is that of the load, without start and stop.
+if its process really mapped the library, bound malloc to it, ended well and printed what it prints on glibc. RSS is that of all
+of the program's processes, what they share counted once, looked at every 10 ms; a server's wall time is that of the load,
+without start and stop. As root, postgres runs as nobody, which it insists on.
 """
 import argparse
 import json
@@ -23,6 +25,7 @@ sys.path.insert(0, str(SRCTREE / "tests/real"))
 
 import comparing  # noqa: E402
 import programs  # noqa: E402
+from program import FULL, QUICK  # noqa: E402
 
 
 def parse(arguments):
@@ -61,11 +64,14 @@ def parse(arguments):
 
 
 def ratio(value, reference):
-    return "({:.2f})".format(value / reference) if reference else ""
+    return "({:.2f})".format(value / reference) if value is not None and reference else ""
 
 
-HEADER = "{:<9} {:<10} {:>9} {:>7} {:>9} {:>7} {:>10} {:>7}".format(
-    "program", "allocator", "wall s", "", "CPU s", "", "peak MiB", "")
+# name, heading, width, decimals, divisor
+COLUMNS = (("wall", "wall s", 7, 2, 1), ("cpu", "CPU s", 7, 2, 1), ("peak", "peak MiB", 8, 1, 1024), ("mean", "mean MiB", 8, 1, 1024),
+           ("faults", "faults", 8, 0, 1))
+HEADER = "{:<9} {:<10}".format("program", "allocator") + "".join(
+    " {:>{}} {:>6}".format(heading, width, "") for _, heading, width, _, _ in COLUMNS)
 
 
 def row(outcome, reference):
@@ -73,11 +79,12 @@ def row(outcome, reference):
     if not outcome.runs or outcome.failure:
         return "{} {}".format(head, outcome.state().upper())
     cells = []
-    for which, scale, width in ((0, 1, 9), (1, 1, 9), (2, 1024, 10)):
-        value = outcome.median(which)
-        cells.append("{:>{}.{}f} {:>7}".format(
-            value / scale, width, 1 if scale > 1 else 2, "" if outcome is reference else ratio(value, reference.median(which))))
-    return " ".join([head] + cells)
+    for name, _, width, decimals, divisor in COLUMNS:
+        value = outcome.median(name)
+        cells.append("{:>{}} {:>6}".format(
+            "-" if value is None else "{:.{}f}".format(value / divisor, decimals), width,
+            "" if outcome is reference else ratio(value, reference.median(name))))
+    return " ".join([head] + cells).rstrip()
 
 
 def percent(value, reference):
@@ -95,8 +102,9 @@ def brief(program, outcomes):
             lines.append("  {:<10} failed".format(outcome.allocator.name))
             continue
         cells = "{:6.2f} s {:>7}   {:7.1f} MiB {:>7}".format(
-            outcome.wall(), "" if outcome is reference or not reference.runs else percent(outcome.wall(), reference.wall()),
-            outcome.peak() / 1024, "" if outcome is reference or not reference.runs else percent(outcome.peak(), reference.peak()))
+            outcome.median("wall"), "" if outcome is reference or not reference.runs else percent(outcome.median("wall"), reference.median("wall")),
+            outcome.median("peak") / 1024, "" if outcome is reference or not reference.runs else percent(
+                outcome.median("peak"), reference.median("peak")))
         lines.append("  {:<10} {}".format(outcome.allocator.name, cells).rstrip())
     return "\n".join(lines + [""])
 
@@ -109,7 +117,7 @@ def main():
             missing = program.missing()
             print("{:<9} {}{}".format(program.name, program.about, " (not installed: {})".format(missing) if missing else ""))
         return 0
-    scale = programs.QUICK if options.quick else programs.FULL
+    scale = QUICK if options.quick else FULL
     allocators = comparing.allocators_for(options.libraries)
     if not options.brief:
         print("{} round{} at scale {}, {} cores; medians, in brackets the ratio to glibc".format(
@@ -140,11 +148,11 @@ def main():
     if options.json:
         report = {
             "cores": os.cpu_count(), "kernel": platform.release(), "scale": scale, "rounds": options.rounds,
+            "units": {"wall": "s", "cpu": "s", "peak": "KiB", "mean": "KiB", "faults": "page faults"},
             "results": [{
                 "program": outcome.program.name, "allocator": outcome.allocator.name, "library": outcome.allocator.path,
                 "state": outcome.state(), "failure": outcome.failure, "skipped": outcome.skipped,
-                "wall_s": outcome.wall(), "cpu_s": outcome.cpu(), "peak_kib": outcome.peak(),
-                "runs": [{"wall_s": wall, "cpu_s": cpu, "peak_kib": peak} for wall, cpu, peak in outcome.runs],
+                "medians": outcome.medians(), "runs": outcome.runs,
             } for outcome in everything],
         }
         with open(options.json, "w") as file:

@@ -22,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import machine  # noqa: E402
 import running  # noqa: E402
 import settings  # noqa: E402
+import turns  # noqa: E402
 
 POINTS = ("p50", "p90", "p99", "p99.9", "p99.99", "worst")
 
@@ -41,8 +42,7 @@ def measure(allocators, rounds, command, execute=running.run, say=lambda text: N
     outputs = {name: [] for name in allocators}
     voids = []
     for number in range(rounds):
-        names = list(allocators)
-        for name in names[number % len(names):] + names[:number % len(names)]:
+        for name in turns.order(list(allocators), number, 0):
             say("round {}/{}: {}".format(number + 1, rounds, name))
             outcome = execute(command, allocators[name])
             if outcome.void:

@@ -97,6 +97,7 @@ def describe(allocators):
         "time": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "processor": processor(), "cores": len(os.sched_getaffinity(0)), "caches": caches(),
         "memory_gib": round(memory_gib(), 1),
+        "randomized": read("/proc/sys/kernel/randomize_va_space") == "2",
         "virtual": "hypervisor" in read("/proc/cpuinfo"),
         "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "kernel": platform.release(), "load": round(os.getloadavg()[0], 2),
@@ -119,5 +120,7 @@ def header_lines(header):
             symbols.get("HZ3_SHARDS", "?"), "dense" if symbols.get("HZ3_REMOTE_DENSE") in ("1", "y") else "sparse") if symbols else ""
         yield "  {}: {}{} sha256 {}{}".format(
             name, about["path"], " ({})".format(about["version"]) if about["version"] else "", about["sha256"][:12], told)
+    if not header["randomized"]:
+        yield "NOTE: addresses are not randomized here (kernel.randomize_va_space), so their luck is in every run of a library"
     if header["load"] > 0.5:
         yield "NOTE: the load was {} before the start; what else runs on the machine disturbs the figures".format(header["load"])

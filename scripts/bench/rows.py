@@ -6,10 +6,10 @@ from settings import Wrong
 
 SIZES = {"small": ("16", "2048"), "medium": ("4096", "32768"), "mixed": ("16", "32768"), "app": ("16", "32768", "dist=app")}
 REMOTE = (0, 50, 90)
-# How many steps a row takes, against one of small blocks in one thread, so that each takes about as long: the larger the
-# blocks, and the more of them are under way between threads, the more of the work is the kernel's.
+# How many steps a row takes, against one of small blocks in one thread, so that none is over too soon or takes most of the time
+# of a round: the larger the blocks, and the more of them are under way between threads, the more of the work is the kernel's.
 STEPS = {"small": 1.0, "medium": 0.5, "mixed": 0.5, "app": 1.0}
-STEPS_REMOTE = {"small": 0.6, "medium": 0.2, "mixed": 0.2, "app": 0.6}
+STEPS_REMOTE = {"small": 0.45, "medium": 0.12, "mixed": 0.12, "app": 0.45}  # between several threads
 
 
 class Row:
@@ -19,7 +19,7 @@ class Row:
 
 def random_mixed(name, size, threads, remote, iters, ws):
     least, most, *choice = SIZES[size]
-    part = (STEPS if threads == 1 else STEPS_REMOTE)[size]
+    part = (STEPS if threads == 1 or remote == 0 else STEPS_REMOTE)[size]
     return Row(name, "random_mixed_mt_remote", threads, max(64, int(iters * part / threads)), ws, least, most, remote, *choice)
 
 

@@ -14,13 +14,16 @@ class Outcome:
         self.figures, self.void, self.output = figures, void, output
 
 
+ROOM = 1024  # bytes for the path of a library
+
+
 def environment(library):
-    """Nothing of the caller's but what some allocators need to run at all (Google's tcmalloc: glibc.pthread.rseq=0)."""
-    clean = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    """Nothing of the caller's but what some allocators need to run at all (Google's tcmalloc: glibc.pthread.rseq=0). As many
+    variables and bytes for every library: the environment lies above the stack, and its size moves all that is below it."""
+    clean = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "PADDING": "x" * max(0, ROOM - len(os.fsencode(library)))}
     if "GLIBC_TUNABLES" in os.environ:
         clean["GLIBC_TUNABLES"] = os.environ["GLIBC_TUNABLES"]
-    if library:
-        clean["LD_PRELOAD"] = library
+    clean["LD_PRELOAD" if library else "NO_PRELOAD"] = library
     return clean
 
 

@@ -15,6 +15,7 @@ import rows as all_rows  # noqa: E402
 import running  # noqa: E402
 import settings  # noqa: E402
 import table  # noqa: E402
+import turns  # noqa: E402
 
 
 class Progress:
@@ -60,13 +61,10 @@ class Measurement:
 
     def run_round(self, number):
         """Round 0 warms up: it fills the page cache, shows how long a round takes and is forgotten."""
-        names = list(self.allocators)
         started = self.clock()
         done = 0.0
         for index, row in enumerate(self.rows):
-            # Whoever was first in a round is last in the next: no allocator always follows the same other one.
-            shift = (number + index) % len(names)
-            for name in names[shift:] + names[:shift]:
+            for name in turns.order(list(self.allocators), number, index):
                 cell = self.cells[row.name][name]
                 left = None
                 if number > 0:

@@ -26,12 +26,12 @@ class BenchTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
 
-    def run_program(self, name, *arguments, library="", limit=60):
+    def run_program(self, name, *arguments, library="", limit=120):
         environment = {"PATH": "/usr/bin:/bin", **({"LD_PRELOAD": library} if library else {})}
         return subprocess.run([str(PROGRAMS / name), *map(str, arguments)], env=environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit)
 
-    def run_script(self, script, *arguments, limit=100, **settings):
+    def run_script(self, script, *arguments, limit=300, **settings):
         """A script of scripts/, with settings in its environment."""
         return subprocess.run([str(ROOT / "scripts" / script), *arguments], env=dict(CLEAN, HOME=str(self.folder), **settings), cwd=self.folder,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit)

@@ -1,7 +1,10 @@
 #!/usr/bin/python3 -B
 """The driver of the SSOT benchmark: what counts, in which order, what comes out, and what it says of wrong settings."""
+import collections
+import itertools
 import json
 import os
+import random
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -13,10 +16,11 @@ import running  # noqa: E402
 import settings  # noqa: E402
 import ssot  # noqa: E402
 import table  # noqa: E402
+import turns  # noqa: E402
 
 SSOT = "run_bench_hz3_ssot.sh"
 HEADER = {"processor": "P", "cores": 2, "virtual": True, "caches": "L1 48K", "memory_gib": 1.0, "kernel": "6", "compiler": "g++",
-          "commit": "c", "time": "t", "load": 0.0, "libraries": {}}
+          "commit": "c", "time": "t", "load": 0.0, "randomized": True, "libraries": {}}
 
 
 class Silent:
@@ -60,6 +64,47 @@ class Ratios(_support.BenchTest):
         self.assertEqual(ratios.spread([5.0]), 0)
 
 
+class Statistics(_support.BenchTest):
+    """What the intervals promise, on figures whose truth is known."""
+
+    def test_the_interval_holds_the_truth_as_often_as_it_says(self):
+        draw, held, experiments = random.Random(5), 0, 120
+        for _ in range(experiments):
+            rounds = [(100 * draw.lognormvariate(0, 0.04), 91 * draw.lognormvariate(0, 0.04)) for _ in range(30)]
+            found = ratios.ratio(*zip(*rounds))
+            held += found.low <= 100 / 91 <= found.high
+        self.assertGreater(held / experiments, 0.90)
+        self.assertLess(held, experiments)  # an interval that always holds it says nothing
+
+    def test_figures_far_out_move_nothing(self):
+        draw = random.Random(6)
+        first = [100 * draw.lognormvariate(0, 0.01) for _ in range(30)]
+        second = [100 * draw.lognormvariate(0, 0.01) for _ in range(30)]
+        for number in (3, 11, 17, 25):
+            second[number] /= 10  # something else ran for a while
+        found = ratios.ratio(first, second)
+        self.assertAlmostEqual(found.value, 1, delta=0.02)
+        self.assertLess(found.high, 1.05)
+
+    def test_a_small_difference_is_found(self):
+        draw = random.Random(7)
+        found = ratios.ratio(*zip(*[(103 * draw.lognormvariate(0, 0.02), 100 * draw.lognormvariate(0, 0.02)) for _ in range(30)]))
+        self.assertTrue(found.decided())
+        self.assertTrue(found.low < 1.03 < found.high, (found.low, found.high))
+
+
+class Turns(_support.BenchTest):
+    def test_each_follows_each_other_and_has_each_place(self):
+        for count in range(1, 10):
+            names = [str(number) for number in range(count)]
+            cycle = turns.orders(names)
+            self.assertEqual({tuple(sorted(order)) for order in cycle}, {tuple(names)})
+            after = collections.Counter(pair for order in cycle for pair in zip(order, order[1:]))
+            self.assertEqual(len(after), count * (count - 1))
+            self.assertLessEqual(len(set(after.values())), 1)
+            self.assertEqual(len(set(collections.Counter((place, name) for order in cycle for place, name in enumerate(order)).values())), 1)
+
+
 class Running(_support.BenchTest):
     def outcome(self, text, **more):
         return running.run([self.script("program", text)], "", **more)
@@ -89,6 +134,11 @@ class Running(_support.BenchTest):
         self.assertIn("[|]", running.run([program], "").output)
         self.assertIn("[{}|]".format(_support.LIBRARY), running.run([program], _support.LIBRARY).output)
 
+    def test_an_environment_of_the_same_size_for_all(self):
+        sizes = {(len(found), sum(len(name) + len(value) for name, value in found.items()))
+                 for found in map(running.environment, ("", "/a.so", "/a/much/longer/path/to/a/library.so.2"))}
+        self.assertEqual(len(sizes), 1)
+
 
 class Order(_support.BenchTest):
     def measure(self, execute, rounds=4, names=("hz3", "a", "b")):
@@ -96,7 +146,7 @@ class Order(_support.BenchTest):
         self.addCleanup(os.environ.pop, "HZ3_BENCH_PROGRAMS", None)
         self.script("fake", "")
         measurement = ssot.Measurement([rows.Row("r1", "fake", 1), rows.Row("r2", "fake", 2)], {name: name for name in names}, rounds,
-                                       execute, Silent())
+                                       execute, Silent(), itertools.count().__next__)
         for number in range(rounds + 1):
             measurement.run_round(number)
         return measurement
@@ -122,7 +172,25 @@ class Order(_support.BenchTest):
         self.assertEqual(set(first), {"hz3", "a", "b"})  # each is first at times
         left = measurement.progress.left
         self.assertEqual(len(left), 4 * 6)
-        self.assertGreaterEqual(left[0], left[-1])
+        # The clock ticks twice for each run and twice for the round: 12 runs of 1 tick in a round of 13.
+        self.assertEqual(left[:2] + left[-2:], [4 * 13, 4 * 13 - 1, 13 - 4, 13 - 5])
+
+    def test_what_an_allocator_leaves_behind_is_in_nobodys_ratio(self):
+        """Whoever runs after `b` is slower, on a machine that drifts and has noise of 3 %."""
+        draw, last = random.Random(8), [""]
+
+        def execute(command, library):
+            speed = {"hz3": 100.0, "self": 100.0, "a": 80.0, "b": 50.0}[library] * draw.lognormvariate(0, 0.03)
+            speed *= 0.8 if last[0] == "b" else 1
+            last[0] = library
+            return running.Outcome({"ops/s": speed * (1 + 0.3 * draw.random() if draw.random() < 0.1 else 1), "peak_mib": 1})
+
+        measurement = self.measure(execute, rounds=60, names=("hz3", "a", "b", "self"))
+        for row in self.result(measurement)["rows"]:
+            value, low, high = row["ratios"]["self"]
+            self.assertAlmostEqual(value, 1, delta=0.02)
+            self.assertTrue(low <= 1 <= high, (low, high))
+            self.assertAlmostEqual(row["ratios"]["a"][0], 1.25, delta=0.03)
 
     def test_warm_up_is_forgotten_and_void_is_not_averaged(self):
         calls = {"hz3": 0, "a": 0, "b": 0}

@@ -2,10 +2,12 @@
 //
 //   random_mixed_mt_remote threads iters ws min max remote_pct [ring_slots] [dist=app] [op=empty]
 //
-// Every thread has `ws` slots and takes `iters` steps (and an eighth of them before the clock starts, to warm up). A step
-// picks a slot: an empty one receives a block of min..max bytes, a full one loses its block. Of those, `remote_pct` percent
-// travel over a bounded ring to another thread, any of the next 31, which frees them; the others are freed at once. With one
-// thread the ring leads back to it: its frees are late, not remote. An operation is a malloc or a free.
+// Every thread has `ws` slots. All threads together take `threads` times `iters` steps, in pieces that each thread fetches for
+// itself, so that all of them end at once: with a fixed part for each, the last ones would run on half-empty processors, for
+// as long as the scheduler made them late. (Before the clock starts, each thread takes an eighth of `iters` to warm up.) A
+// step picks a slot: an empty one receives a block of min..max bytes, a full one loses its block. Of those, `remote_pct`
+// percent travel over a bounded ring to another thread, any of the next 31, which frees them; the others are freed at once.
+// With one thread the ring leads back to it: its frees are late, not remote. An operation is a malloc or a free.
 //
 // Steps are taken 32 at a time: slots are picked, then all that these lose is freed, then all that these receive is allocated.
 // One by one, the processor would guess wrong every other time whether a step frees or allocates, and that alone would take as
@@ -20,6 +22,8 @@
 // measured then is the benchmark itself.
 #include <sched.h>
 
+#include <algorithm>
+
 #include "ring.hpp"
 
 namespace {
@@ -27,8 +31,9 @@ namespace {
 using bench::Random;
 
 constexpr unsigned kMostFanOut = 31;
-constexpr unsigned kBatch = 32;   // steps
-constexpr unsigned kYields = 16;  // and then
+constexpr unsigned kBatch = 32;        // steps
+constexpr uint64_t kMostPiece = 1024;  // steps that a thread fetches at once: some 10 us
+constexpr unsigned kYields = 16;       // and then
 constexpr unsigned kSleeps = 100;
 constexpr long kSleepNanoseconds = 100'000;  // before a full ring is a fallback
 constexpr uint64_t kPatience = 20;           // fallbacks of a thread, after which it does not wait any more
@@ -52,6 +57,23 @@ struct EmptyHeap {
   static void give(void*) {}
 };
 char EmptyHeap::pool[4096];
+
+// The steps that are left to take, for whichever thread comes first.
+class Budget {
+ public:
+  Budget(uint64_t steps, unsigned threads)
+      : steps_(steps), piece_(std::clamp<uint64_t>(steps / threads / 16, kBatch, kMostPiece) / kBatch * kBatch) {}
+
+  // How many to take next; 0: none are left. Relaxed: nothing else goes by the counter.
+  uint64_t fetch() {
+    const uint64_t before = fetched_.fetch_add(piece_, std::memory_order_relaxed);
+    return before >= steps_ ? 0 : std::min(piece_, steps_ - before);
+  }
+
+ private:
+  const uint64_t steps_, piece_;
+  alignas(128) std::atomic<uint64_t> fetched_{0};
+};
 
 struct alignas(128) Count {
   uint64_t mallocs, frees, sent, fallbacks, waits, warm_up;
@@ -208,6 +230,7 @@ int run(const Options& options, uint64_t ring_slots) {
   if ((ring_slots & (ring_slots - 1)) != 0) bench::die(bench::kUsage, "ring_slots '%lu': expected a power of two", ring_slots);
   bench::Rings rings(options.threads, fan_out, options.remote_percent == 0 ? 0 : ring_slots);
   bench::Barrier barrier(options.threads);
+  Budget budget(options.iters * options.threads, options.threads);
   auto* laps = bench::table<bench::Lap>(options.threads);
   auto* counts = bench::table<Count>(options.threads);
 
@@ -221,7 +244,7 @@ int run(const Options& options, uint64_t ring_slots) {
     if (id == 0) rings.open_all();
     barrier.wait();
     laps[id].begin = bench::now();
-    worker.steps(options.iters);
+    while (const uint64_t steps = budget.fetch()) worker.steps(steps);
     laps[id].end = bench::now();
     worker.close();
     counts[id] = worker.count();

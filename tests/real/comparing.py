@@ -1,6 +1,7 @@
 """Runs real programs under several allocators, interleaved, and compares output, time and peak memory with the system's
 malloc, which is always the first of them."""
 import difflib
+import os
 import pathlib
 import shutil
 import statistics
@@ -8,9 +9,9 @@ import subprocess
 import sys
 
 import measuring
-import programs
+from program import FULL, QUICK
 
-LIMIT = {programs.QUICK: 120, programs.FULL: 600}
+LIMIT = {QUICK: 120, FULL: 600}
 SYSTEM = "glibc"
 
 
@@ -19,24 +20,19 @@ class Outcome:
 
     def __init__(self, program, allocator):
         self.program, self.allocator = program, allocator
-        self.runs = []      # (wall seconds, CPU seconds, peak KiB)
+        self.runs = []      # measuring.Run.figures()
         self.failure = ""
         self.skipped = ""
 
     def state(self):
         return "failed" if self.failure else "skipped" if self.skipped else "passed"
 
-    def median(self, which):
-        return statistics.median(run[which] for run in self.runs) if self.runs else None
+    def median(self, name):
+        values = [run[name] for run in self.runs if run[name] is not None]
+        return statistics.median(values) if values else None
 
-    def wall(self):
-        return self.median(0)
-
-    def cpu(self):
-        return self.median(1)
-
-    def peak(self):
-        return self.median(2)
+    def medians(self):
+        return {name: self.median(name) for name in measuring.FIGURES}
 
 
 def difference(reference, output):
@@ -59,9 +55,20 @@ def compare(program, allocators, rounds, scale, work, progress=lambda text: None
     base = pathlib.Path(work) / program.name
     shared = base / "input"
     shared.mkdir(parents=True)
-    measure = measuring.build_measure(base)
+    if measuring.identity(program):
+        for folder in (work, base):
+            os.chmod(folder, 0o711)
+        for outcome in outcomes:
+            outcome.allocator = outcome.allocator.copied_to(base)
     progress("{}: preparing".format(program.name))
-    program.prepare(shared, scale)
+    measuring.hand_over(program, shared)
+    try:
+        measure = measuring.build_measure(base)
+        program.prepare(shared, scale)
+    except (measuring.Failure, subprocess.SubprocessError) as failure:
+        for outcome in outcomes:
+            outcome.failure = "the input could not be made: {}".format(failure)
+        return outcomes
     for outcome in outcomes:
         folder = base / ("binding-" + outcome.allocator.name)
         folder.mkdir()
@@ -82,6 +89,7 @@ def compare(program, allocators, rounds, scale, work, progress=lambda text: None
             progress("{}: round {} of {}, {}".format(program.name, number + 1, rounds, outcome.allocator.name))
             folder = base / "run-{}-{}".format(number, outcome.allocator.name)
             folder.mkdir()
+            measuring.hand_over(program, folder)
             run = measuring.Run(program, outcome.allocator, folder, shared, measure, scale, LIMIT[scale])
             try:
                 output = run.execute()
@@ -90,7 +98,7 @@ def compare(program, allocators, rounds, scale, work, progress=lambda text: None
             except measuring.Failure as failure:
                 outcome.failure = str(failure)
             if not outcome.failure:
-                outcome.runs.append((run.wall, run.cpu, run.peak))
+                outcome.runs.append(run.figures())
                 shutil.rmtree(folder, ignore_errors=True)
     progress("")
     return outcomes

@@ -4,6 +4,7 @@ A preload that silently does not take would be a false pass. Two things are look
 that the library is mapped by the process that does the work (`Run.target`); and once for each program and library, with
 the dynamic linker's own report of what it binds (LD_DEBUG), that this process's malloc and free are the library's.
 """
+import collections
 import os
 import pathlib
 import re
@@ -18,20 +19,35 @@ SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 MALLOC_FAMILY = {"malloc", "free", "calloc", "realloc"}
 
 
+FIGURES = ("wall", "cpu", "peak", "mean", "faults")  # of a run, see Run.figures()
+# What a process came to. Seconds; KiB; `mean` is None of one that ended before it could be looked at.
+Measured = collections.namedtuple("Measured", "status wall cpu peak mean faults")
+
+
 class Failure(Exception):
     """A run that went wrong. The message says how; it may have several lines."""
 
 
 class Allocator:
-    """What is preloaded: `path` is '' for the system's malloc."""
+    """What is preloaded: `path` is '' for the system's malloc. `file` is what the dynamic linker is given."""
 
-    def __init__(self, name, path=""):
+    def __init__(self, name, path="", file=""):
         self.name = name
         self.path = os.path.abspath(path) if path else ""
+        self.file = file or self.path
+
+    def copied_to(self, folder):
+        """The same from a copy, which every user can read."""
+        if not self.path:
+            return self
+        file = pathlib.Path(folder) / (self.name + ".so")
+        shutil.copyfile(self.path, file)
+        file.chmod(0o644)
+        return Allocator(self.name, self.path, str(file))
 
     def preload_for(self, program):
         # A program that links an allocator of its own gets the system's only when that is put in front of it.
-        return self.path or (system_libc() if program.links_allocator else "")
+        return self.file or (system_libc() if program.links_allocator else "")
 
 
 def system_libc():
@@ -45,6 +61,19 @@ def system_libc():
 
 def find(executable):
     return shutil.which(executable, path=SYSTEM_PATH)
+
+
+def identity(program):
+    """What subprocess is told, to start the processes of a program that refuses to run as root."""
+    if not program.refuses_root or os.geteuid() != 0:
+        return {}
+    return {"user": "nobody", "group": "nogroup", "extra_groups": []}
+
+
+def hand_over(program, folder):
+    """Gives a folder to the user that identity() names."""
+    if identity(program):
+        shutil.chown(folder, "nobody", "nogroup")
 
 
 def clean_environment(home):
@@ -62,6 +91,7 @@ def build_measure(folder):
     built = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if built.returncode != 0:
         raise Failure("cannot compile {}:\n{}".format(HERE / "measure.cpp", built.stdout))
+    path.chmod(0o755)
     return path
 
 
@@ -110,7 +140,8 @@ class Process:
         with open(output, "wb") as out, open(stdin or os.devnull, "rb") as standard_input:
             self.popen = subprocess.Popen(
                 [str(run.measure), str(self.result), run.preload] + [str(a) for a in argv], env=full_environment, cwd=cwd,
-                stdin=standard_input, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+                stdin=standard_input, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                **identity(run.program))
 
     def pid(self):
         """The command's own process id, once it has started."""
@@ -145,10 +176,10 @@ class Process:
             self.kill()
             raise Failure("not done after {} s\n{}".format(limit, self.evidence())) from None
         fields = self.result.read_text().split()
-        if len(fields) != 5:
+        if len(fields) != 7:
             raise Failure("could not be started\n{}".format(self.evidence()))
-        status, wall_ns, cpu_us, peak_kib = map(int, fields[1:])
-        return status, wall_ns / 1e9, cpu_us / 1e6, peak_kib
+        status, wall_ns, cpu_us, peak, mean, faults = map(int, fields[1:])
+        return Measured(status, wall_ns / 1e9, cpu_us / 1e6, peak, mean or None, faults)
 
     def evidence(self):
         text = self.output.read_bytes().decode(errors="replace").splitlines()
@@ -157,15 +188,15 @@ class Process:
 
 class Run:
     """One run of a program under one allocator. Programs call command(), server() and stop(); what those measure adds up
-    in `wall` and `cpu` (seconds) and `peak` (KiB)."""
+    in figures()."""
 
     def __init__(self, program, allocator, folder, shared, measure, scale, limit):
         self.program, self.allocator, self.scale, self.limit = program, allocator, scale, limit
         self.folder, self.shared, self.measure = pathlib.Path(folder), pathlib.Path(shared), measure
         self.target = os.path.realpath(program.target())
         self.preload = allocator.preload_for(program)
-        self.wall = self.cpu = 0.0
-        self.peak = 0
+        self.wall = 0.0
+        self.processes = []  # Measured
         self.seen = False
         self.servers = []
 
@@ -174,14 +205,13 @@ class Run:
         output = self.folder / "output{}".format(len(list(self.folder.glob("output*"))))
         process = Process(self, argv, environment or {}, cwd or self.folder, stdin, output)
         try:
-            status, wall, cpu, peak = process.wait(self.limit)
+            measured = process.wait(self.limit)
         finally:
             process.kill()
-        if status != 0:
-            raise Failure("{}\n{}".format(describe_exit(status), process.evidence()))
-        self.wall += wall
-        self.cpu += cpu
-        self.peak = max(self.peak, peak)
+        if measured.status != 0:
+            raise Failure("{}\n{}".format(describe_exit(measured.status), process.evidence()))
+        self.wall += measured.wall
+        self.processes.append(measured)
         return output.read_bytes().decode(errors="replace")
 
     def server(self, argv, is_ready, environment=None):
@@ -201,18 +231,26 @@ class Run:
         pid = process.pid()
         if process.popen.poll() is None and pid:
             os.kill(pid, signal.SIGTERM)
-        status, _, cpu, peak = process.wait(self.limit)
-        if status != 0:
-            raise Failure("server: {}\n{}".format(describe_exit(status), process.evidence()))
-        self.cpu += cpu
-        self.peak = max(self.peak, peak)
+        measured = process.wait(self.limit)
+        if measured.status != 0:
+            raise Failure("server: {}\n{}".format(describe_exit(measured.status), process.evidence()))
+        self.processes.append(measured)
 
-    def client(self, argv, stdin=None):
+    def figures(self):
+        """{name: figure} of the whole run: `wall` and `cpu` in seconds, `peak` and `mean` RSS in KiB, page `faults`."""
+        looked_at = [each for each in self.processes if each.mean is not None]
+        time = sum(each.wall for each in looked_at)
+        return {
+            "wall": self.wall, "cpu": sum(each.cpu for each in self.processes), "peak": max(each.peak for each in self.processes),
+            "mean": sum(each.mean * each.wall for each in looked_at) / time if looked_at else None,
+            "faults": sum(each.faults for each in self.processes)}
+
+    def client(self, argv, stdin=None, **identity):
         """A command of the load, without the preload; returns what it printed."""
         with open(stdin or os.devnull, "rb") as standard_input:
             done = subprocess.run(
                 [str(a) for a in argv], env=clean_environment(self.folder), cwd=self.folder, stdin=standard_input,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=self.limit)
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=self.limit, **identity)
         text = done.stdout.decode(errors="replace")
         if done.returncode != 0:
             servers = "".join("\n" + server.evidence() for server in self.servers)
@@ -283,7 +321,7 @@ def prove_binding(program, allocator, folder, limit=60):
             elif os.path.basename(provider) not in names:
                 elsewhere.add("{} of {} is {}'s".format(symbol, user, provider))
         report.unlink()
-    if not {"malloc", "free"} <= taken:
-        raise Failure("malloc and free of {} are not bound to {}".format(program.target(), preload))
+    if not set(program.allocates_with) <= taken:
+        raise Failure("{} of {} are not bound to {}".format(" and ".join(program.allocates_with), program.target(), preload))
     if elsewhere:
         raise Failure("not all is bound to {}:\n  {}".format(preload, "\n  ".join(sorted(elsewhere)[:10])))

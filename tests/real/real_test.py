@@ -20,9 +20,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import comparing  # noqa: E402
 import measuring  # noqa: E402
 import programs  # noqa: E402
+from program import QUICK, Program  # noqa: E402
 
 
-class Shell(programs.Program):
+class Shell(Program):
     """A program for the self-tests: prints what it is told to."""
 
     name = "sh"
@@ -32,7 +33,7 @@ class Shell(programs.Program):
         self.script = script
 
     def target(self):
-        return os.path.realpath(programs.find("sh"))
+        return os.path.realpath(measuring.find("sh"))
 
     def process_names(self):
         return {"sh"} | super().process_names()
@@ -57,7 +58,7 @@ def self_tests(library, work):
 
     def failure(program, folder, which=allocators):
         program.name = folder
-        return comparing.compare(program, which, 1, programs.QUICK, work)[1].failure
+        return comparing.compare(program, which, 1, QUICK, work)[1].failure
 
     wrong_library = comparing.allocators_for([("none", str(measuring.HERE / "real_test.py"))])
     checks = (
@@ -71,6 +72,37 @@ def self_tests(library, work):
     for name, got, expected in checks:
         right = (expected in got) if expected else not got
         yield name, "" if right else "expected '{}', but: {}".format(expected or "success", got or "success")
+    yield "self: the memory of two processes adds up", two_processes(allocators[:1], work)
+
+
+# Two processes of 60 MiB each that are there at the same time: the second ends first.
+TWO = """python3 -c '
+x = b"x" * (60 << 20)
+try:
+    while True: print(flush=True)
+except BrokenPipeError: import os; os._exit(0)
+' | python3 -c '
+import time
+input()
+y = b"y" * (60 << 20)
+time.sleep(0.3)
+'"""
+
+
+def two_processes(system, work):
+    """What is wrong with the figures of TWO, or ''."""
+    program = Shell(TWO)
+    program.name = "s7"
+    outcome, = comparing.compare(program, system, 1, QUICK, work)
+    if outcome.failure:
+        return outcome.failure
+    found = outcome.medians()
+    right = found["peak"] > 120 << 10 and 0 < found["mean"] <= found["peak"] and found["faults"] > 2 * 60 * 256
+    return "" if right else "the figures are {}".format(found)
+
+
+def figures(outcome):
+    return "{wall:.2f} s, peak {peak:.0f} KiB, mean {mean:.0f} KiB, {faults:.0f} faults".format(**outcome.medians())
 
 
 def main():
@@ -105,16 +137,17 @@ def main():
             if program.name not in wanted:
                 continue
             started = time.monotonic()
-            reference, *outcomes = comparing.compare(program, allocators, 1, programs.QUICK, work)
+            reference, *outcomes = comparing.compare(program, allocators, 1, QUICK, work)
             for outcome in outcomes:
                 label = "{} under {}".format(program.name, outcome.allocator.name)
                 if outcome.failure:
                     tell("failed", label, ": " + outcome.failure)
                 elif outcome.skipped:
                     tell("failed" if require_all else "skipped", label, ": " + outcome.skipped)
+                elif not all(outcome.medians().values()):
+                    tell("failed", label, ": a figure is missing: {}".format(outcome.medians()))
                 else:
-                    tell("passed", label, ": {:.2f} s, {:.1f} MiB (glibc {:.2f} s, {:.1f} MiB)".format(
-                        outcome.wall(), outcome.peak() / 1024, reference.wall(), reference.peak() / 1024))
+                    tell("passed", label, ": {} (glibc {})".format(figures(outcome), figures(reference)))
             if reference.failure:
                 tell("failed", "{} under glibc".format(program.name), ": " + reference.failure)
             print("     {:.1f} s for {}".format(time.monotonic() - started, program.name), flush=True)
