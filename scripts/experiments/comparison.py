@@ -13,7 +13,7 @@ import sequential
 import workload as workloads
 from settings import Wrong
 
-RUN_SECONDS = 0.25  # that a run of a row is to take
+RUN_SECONDS = 0.08  # that a run of a row is to take: short runs in turns, so that both meet the same machine
 MOST_VOID = 5  # runs in a row that do not count, after which there is no point in going on
 FIGURES = {"speed": "cpu_speed", "wall": "wall_speed", "rss": "peak_mib"}
 
