@@ -7,10 +7,10 @@ import statistics
 import sys
 import time
 
+import workload as workloads  # first: it puts scripts/bench on the path
 import counters
 import rules as all_rules
 import sequential
-import workload as workloads
 from settings import Wrong
 
 RUN_SECONDS = 0.08  # that a run of a row is to take: short runs in turns, so that both meet the same machine
@@ -134,8 +134,8 @@ class Comparison:
         wanted = {name for rule, name in self.rules if rule.measure == "instructions"}
         for each in self.chosen:
             if each.name in wanted:
-                self.tell.line("counting the instructions of {}".format(each.name))
                 commands = workloads.pair(each)
+                self.tell.line("counting the instructions of {}".format(each.name))
                 repeats = 1 if each.name.startswith("st.") else 3
                 self.exact[each.name] = [self.instructions(commands, 1) - self.instructions(commands, 0) for _ in range(repeats)]
 

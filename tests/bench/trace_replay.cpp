@@ -128,7 +128,8 @@ class Replay {
   }
 
   static void wait_for_turn(Part& part) {
-    for (unsigned i = 0; i < 500 && part.turn.load(std::memory_order_relaxed) == 0; ++i) __builtin_ia32_pause();
+    for (unsigned i = 0; i < 500 && part.turn.load(std::memory_order_relaxed) == 0; ++i) {
+    }
     part.turn.wait(0, std::memory_order_acquire);
     part.turn.store(0, std::memory_order_relaxed);
   }
