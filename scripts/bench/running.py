@@ -42,6 +42,21 @@ def last_line(text):
     return lines[-1] if lines else "it printed nothing"
 
 
+def why_void(status, output, error, figures):
+    """Why the figures of a run do not count; '' if they do. `status` is negative for a signal."""
+    if status == VOID:
+        return last_line(output).removeprefix("VOID: ")
+    if status == PRELOAD_DID_NOT_TAKE:
+        return last_line(error)
+    if status < 0:
+        return "killed by signal {}".format(-status)
+    if status != 0:
+        return "exit code {}: {}".format(status, last_line(error))
+    if figures.get("ops/s", 0) <= 0:
+        return "it printed no ops/s"
+    return ""
+
+
 def run(command, library, limit=120, swap_counter=swapped):
     before = swap_counter()
     try:
@@ -50,18 +65,7 @@ def run(command, library, limit=120, swap_counter=swapped):
     except subprocess.TimeoutExpired:
         return Outcome({}, "not done after {} s".format(limit))
     figures = figures_of(done.stdout)
-    if done.returncode == VOID:
-        void = last_line(done.stdout).removeprefix("VOID: ")
-    elif done.returncode == PRELOAD_DID_NOT_TAKE:
-        void = last_line(done.stderr)
-    elif done.returncode < 0:
-        void = "killed by signal {}".format(-done.returncode)
-    elif done.returncode != 0:
-        void = "exit code {}: {}".format(done.returncode, last_line(done.stderr))
-    elif figures.get("ops/s", 0) <= 0:
-        void = "it printed no ops/s"
-    elif swap_counter() != before:
+    void = why_void(done.returncode, done.stdout, done.stderr, figures)
+    if not void and swap_counter() != before:
         void = "the machine was swapping"
-    else:
-        void = ""
     return Outcome(figures, void, done.stdout)
