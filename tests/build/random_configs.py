@@ -45,7 +45,7 @@ def try_seed(test, out, config):
     run_program(test, ["make", "-s", "O=" + out, "-j{}".format(os.cpu_count())], told=told)
     library = os.path.join(out, next(name for name in os.listdir(out) if name.endswith(".so")))
     try:
-        serves_malloc(test, library, () if returns_memory(config) else ("*gives_memory_back*",), told)
+        serves_malloc(test, library, () if returns_memory(config) else ("*_memory_*back*",), told)
     finally:
         os.remove(library)
 
