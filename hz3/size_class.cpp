@@ -9,7 +9,8 @@ constexpr bool is_sound(const ClassInfo& c, RunShape run) {
   if (run.pages > kSegmentPages / 2) return false;
   for (unsigned i = 0; i < run.blocks; i++) {
     const uint64_t first = uint64_t{i} * c.size;
-    const uint64_t last = run.blocks == 1 ? kPageSize - 1 : first + c.size - 1;  // no more of it is tagged
+    const bool untagged_end = run.blocks == 1 && c.size > kPageSize;  // only its first page is tagged
+    const uint64_t last = untagged_end ? kPageSize - 1 : first + c.size - 1;
     if ((first * c.reciprocal) >> kReciprocalShift != i || (last * c.reciprocal) >> kReciprocalShift != i) return false;
   }
   return true;

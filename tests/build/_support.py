@@ -136,7 +136,7 @@ def run_program(test, command, library=None, told=""):
     if library:
         environment.update(LD_PRELOAD=library, HZ3_EXPECT_LIBRARY=library, PYTHONMALLOC="malloc")
     done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", timeout=600)
+                          stderr=subprocess.STDOUT, text=True, errors="replace", timeout=1200)
     test.assertEqual(done.returncode, 0, "{}\n{}\n{}".format(command, done.stdout[-4000:], told))
     test.assertNotIn("cannot be preloaded", done.stdout)
     return done.stdout
@@ -147,10 +147,10 @@ def serves_malloc(test, library, without=(), told=""):
     that match `without` and those that take long."""
     filters = "--gtest_filter=-" + ":".join(("*huge_alignment*", "*shrinking_never_fails*", *without))
     test.assertIn(library, run_program(test, ["cat", "/proc/self/maps"], library))
-    # Few large blocks: each may take a segment of 32 MiB, out of an arena of 1 GiB.
+    # Few large blocks: each may take a segment, of which the smallest arena has 512.
     program = "x = [bytes(n * n) for n in range(256)] + [bytes(1 << n) for n in range(25)]; print(sum(map(len, x)))"
     run_program(test, ["/usr/bin/python3", "-c", program], library, told)
-    for name in ("abi_test", "block_test", "realloc_test"):
+    for name in ("abi_test", "block_test", "realloc_test", "foreign_pointer_test", "operator_new_test", "thread_end_test"):
         binary = os.path.join(os.environ.get("HZ3_OBJTREE", ROOT), "tests/bin/preload", name)
         if os.path.exists(binary):
             run_program(test, [binary, filters], library, told)
