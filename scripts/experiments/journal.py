@@ -3,6 +3,7 @@ moment has all but what was under way.
 
 Each line carries a check of itself and of all lines before it. A line is written by one call: a kill leaves it whole or not there.
 So whatever does not fit is damage, and is an error of one line."""
+import fcntl
 import json
 import os
 import zlib
@@ -19,7 +20,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            os.lockf(self.file, os.F_TLOCK, 0)
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with open(path, "rb") as file:
                 self.read(file.read())
         except BlockingIOError:

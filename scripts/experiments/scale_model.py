@@ -87,10 +87,10 @@ class Lane:
     def measure(self, row):
         """Adds a run on one core and one on two, with what transfers cost before and after, as they change with where the
         hypervisor has put the processors."""
-        one, two = (self.run(row, threads) for threads in (1, 2))
-        if one and two:
-            self.times.found.setdefault(row, []).append({"one": one, "two": two})
-            self.times.save()
+        found = self.times.found.setdefault(row, {"one": [], "two": []})
+        for name, threads in (("one", 1), ("two", 2)):
+            found[name] += filter(None, [self.run(row, threads)])
+        self.times.save()
 
     def run(self, row, threads):
         size, _, remote = row.partition(".r")
@@ -98,7 +98,9 @@ class Lane:
         costs = [counting.line_costs()]
         result = workload.run(workload.row(name, ITERS), self.library)
         costs.append(counting.line_costs())
-        if result.void or result.cpu_seconds < BOTH_BUSY * threads * result.wall_seconds:
+        if result.void:
+            return None
+        if threads == 2 and result.cpu_seconds < BOTH_BUSY * threads * result.wall_seconds:
             return None
         # Where the processors moved meanwhile, nobody knows what a transfer cost.
         if threads == 2 and not 0.8 < costs[0]["reads"] / costs[1]["reads"] < 1.25:
@@ -106,7 +108,7 @@ class Lane:
         return {"ns": 1e9 / result.cpu_speed, "costs": {name: (costs[0][name] + costs[1][name]) / 2 for name in costs[0]}}
 
     def ns_an_instruction(self, row):
-        runs = [run["one"] for run in self.times.found.get(row, [])]
+        runs = self.times.found.get(row, {"one": []})["one"]
         if not runs:
             raise Wrong("{}, {}: no run on one core counts yet: the machine is busy, run it again".format(self.name, row))
         counts = self.counted(row, 1)
@@ -115,7 +117,7 @@ class Lane:
     def checked(self, row):
         """[(transfer ns, measured ns, predicted ns)] on two cores: the medians, for each distance that the processors had."""
         each, counts = self.ns_an_instruction(row), self.counted(row, 2)
-        runs = [run["two"] for run in self.times.found[row]]
+        runs = self.times.found[row]["two"]
         for near in (True, False):
             some = [run for run in runs if (run["costs"]["reads"] < NEAR_NS) == near]
             if some:
@@ -168,7 +170,7 @@ def prediction_table(found, cores):
 
 def costs_of(lanes):
     """{"near" and "far": medians of what was measured}, as far as there are any."""
-    runs = [run[kind]["costs"] for lane in lanes for row in lane.times.found.values() for run in row for kind in ("one", "two")]
+    runs = [run["costs"] for lane in lanes for row in lane.times.found.values() for kind in row.values() for run in kind]
     found = {}
     for name, some in (("near", [run for run in runs if run["reads"] < NEAR_NS]), ("far", [run for run in runs if run["reads"] >= NEAR_NS])):
         if some:

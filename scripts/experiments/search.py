@@ -7,6 +7,7 @@ better on balance. Every figure is a ratio to the start, which is measured betwe
 What is tried follows from the seed and the figures alone: with the same figures, remembered in a file, the search takes the same
 way again.
 """
+import math
 import random
 import statistics
 
@@ -15,6 +16,7 @@ SURVIVORS = 3
 BETWEEN = 4  # points between two measurements of the start
 SAME = 0.01  # speeds that differ by less are no difference: then memory decides
 MOST_RUNS = 4
+SMALL = 0.2  # against coefficients that a few measurements would make large
 
 
 class Trial:
@@ -36,8 +38,8 @@ class Trial:
 
     @property
     def balance(self):
-        """A quarter of memory saved is worth as much as 7 % of speed."""
-        return self.speed / self.memory**0.25
+        """A quarter of memory saved is worth as much as 3 % of speed."""
+        return self.speed / self.memory**0.1
 
 
 def front(trials):
@@ -60,6 +62,24 @@ def ranked(trials):
         found += layer[:1] + sorted(layer[1:], key=lambda trial: -trial.balance)
         left = [trial for trial in left if trial not in layer]
     return found
+
+
+def parabola(x):
+    return x, x * x
+
+
+def ridge(rows, wanted):
+    """Coefficients of the linear model that fits best, those but the first one kept small: the normal equations, by elimination."""
+    size = len(rows[0])
+    table = [[sum(row[i] * row[j] for row in rows) + (SMALL if i == j and i > 0 else 0) for j in range(size)] +
+             [sum(row[i] * y for row, y in zip(rows, wanted))] for i in range(size)]
+    for i in range(size):
+        pivot = table[i]
+        for j in range(size):
+            if j != i and table[j][i]:
+                part = table[j][i] / pivot[i]
+                table[j] = [a - part * b for a, b in zip(table[j], pivot)]
+    return [table[i][size] / table[i][i] for i in range(size)]
 
 
 class Search:
@@ -112,6 +132,26 @@ class Search:
             last = chain[-1].point
         return chain
 
+    def promising(self):
+        """The point that would be fastest if each symbol acted by itself, as a parabola over its values, fitted to a random draw
+        of what was measured: the less is known, the more these points differ."""
+        known = [trial for trial in self.trials.values() if trial.speeds and not trial.wrong]
+        drawn = self.dice.choices(known, k=len(known))
+        names = sorted(self.ladders)
+        rows = [[1.0] + [each for name in names for each in parabola(self.place(name, trial.point[name]))] for trial in drawn]
+        fitted = ridge(rows, [math.log(trial.speed) for trial in drawn])
+        found = {}
+        for i, name in enumerate(names):
+            a, b = fitted[1 + 2 * i:3 + 2 * i]
+            found[name] = max(self.ladders[name], key=lambda value: a * self.place(name, value) + b * self.place(name, value)**2)
+        return found
+
+    def place(self, name, value):
+        """Where a value is among those of its symbol, from -1 to 1; of one that lies between two, the middle."""
+        values = self.ladders[name]
+        at = values.index(value) if value in values else (len(values) - 1) / 2
+        return 2 * at / max(1, len(values) - 1) - 1
+
     # ---- measuring ---------------------------------------------------------------------------------------------------
 
     def run(self, trials, times):
@@ -149,7 +189,7 @@ class Search:
         parents = self.halve([self.start] + self.fresh(FIRST - 1, self.anywhere))
         while parents:
             self.generation += 1
-            children = self.fresh(LATER - len(parents), lambda: self.near(parents))
+            children = self.fresh(LATER - len(parents), lambda: self.dice.choice((self.promising, lambda: self.near(parents)))())
             if not children:
                 return
             parents = self.halve(parents + children)
