@@ -134,7 +134,7 @@ def alone(path):
         yield
 
 
-def build(config, text):
+def build(config, text, jobs=os.cpu_count()):
     """The library of a resolved configuration; `text` is what messages call it."""
     kept = PLACE / "libraries" / key_of(config)
     work = PLACE / "work"
@@ -147,7 +147,7 @@ def build(config, text):
             old.unlink()
         (work / ".config").write_text(config)
         done = subprocess.run(
-            ["make", "-s", "-C", str(SRCTREE), "O=" + str(work), "-j{}".format(os.cpu_count()), "all"], env=clean_environment(),
+            ["make", "-s", "-C", str(SRCTREE), "O=" + str(work), "-j{}".format(jobs), "all"], env=clean_environment(),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
             raise Wrong("'{}' does not build: {}".format(text, last_line(done.stdout)))
