@@ -20,6 +20,10 @@ constexpr unsigned kMostRoom = 64;  // blocks: kLookAfter frees of a malloc and 
 constexpr unsigned kLeastRoom = 2;  // blocks: a list that is nearly full would otherwise be back after a few frees
 constexpr unsigned kShort = 8;      // blocks: as far a list is followed to tell a full one from one whose room has leaked away
 
+// A thread that has sent home so many lists of a class in a row, and asked for none, has no use for a second list: when it
+// falls asleep, nobody else could reach that.
+constexpr uint8_t kOverflowsOfAHoarder = 8;
+
 constexpr unsigned kLookAfter = kMostRoom * kRoomUnit;  // frees, after which an event looks at the clock
 
 // How long a list is, counted up to `most`.
@@ -70,7 +74,7 @@ namespace {
 
 // What a bin has too much of goes to the depot if that has room for it, else home. `count` blocks at most.
 void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
-  tc->overflowed[slot] = true;
+  if (tc->overflowed[slot] < kOverflowsOfAHoarder) tc->overflowed[slot]++;
   // A list longer than the limit would make the bin longer still that takes it.
   if (count > tc->limit[slot] || !may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
 }
@@ -104,6 +108,8 @@ unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   void* list = std::exchange(tc->second[slot], std::exchange(head, nullptr));
   const unsigned count = std::exchange(tc->second_most[slot], static_cast<uint16_t>(most));
   if (list != nullptr) give_away(tc, slot, list, count);
+  if (tc->overflowed[slot] >= kOverflowsOfAHoarder)
+    give_away(tc, slot, std::exchange(tc->second[slot], nullptr), most);
   return 0;
 }
 
@@ -162,33 +168,36 @@ void empty_bin(ThreadCache* tc, Slot slot) {
 }
 
 namespace {
-void trim_bin(ThreadCache* tc, Slot slot) {
-  if (tc->room[slot] == tc->seen_room[slot] &&
-      (tc->head[slot] != nullptr || tc->second[slot] != nullptr || tc->limit[slot] > class_info(slot).limit_first)) {
+// Whether there was anything to send home.
+bool trim_bin(ThreadCache* tc, Slot slot) {
+  const bool holds = tc->head[slot] != nullptr || tc->second[slot] != nullptr;
+  const bool idle = tc->room[slot] == tc->seen_room[slot];
+  if (idle && (holds || tc->limit[slot] > class_info(slot).limit_first)) {
     shrink_limit(tc, slot);
-    tc->overflowed[slot] = tc->keeps[slot] = false;
+    tc->overflowed[slot] = 0;
+    tc->keeps[slot] = false;
     empty_bin(tc, slot);
   }
   tc->seen_room[slot] = tc->room[slot];
+  return idle && holds;
 }
 }  // namespace
 
 // A few bins at a time, so that no event takes long; all of them within the decay time in a thread that comes here often.
 void trim_idle_bins(ThreadCache* tc) {
   constexpr unsigned kSteps = 16;
-  constexpr unsigned kStepsAtOnce = 2;
   constexpr unsigned kBinsAStep = (kSlots + kSteps - 1) / kSteps;
+  constexpr unsigned kEmptiedAtOnce = 24;
   const uint64_t late = tc->now_ms - tc->trimmed_ms;
   const uint64_t decay = settings::decay_ms();
-  uint64_t steps = decay == 0 ? kSteps : late * kSteps / decay;
+  const uint64_t steps = decay == 0 ? kSteps : late * kSteps / decay;
   if (steps == 0) return;
   tc->trimmed_ms = tc->now_ms;
-  if (steps > kStepsAtOnce && decay != 0) steps = kStepsAtOnce;
-  unsigned bins = static_cast<unsigned>(steps) * kBinsAStep;
-  if (bins > kSlots - 1) bins = kSlots - 1;  // none twice
-  for (; bins != 0; bins--) {
+  unsigned looks = steps < kSteps ? static_cast<unsigned>(steps) * kBinsAStep : kSlots - 1;
+  if (looks > kSlots - 1) looks = kSlots - 1;  // none twice
+  for (unsigned emptied = 0; looks != 0 && (emptied < kEmptiedAtOnce || decay == 0); looks--) {
     tc->next_trim = tc->next_trim + 1 < kSlots ? tc->next_trim + 1 : 1;
-    trim_bin(tc, tc->next_trim);
+    emptied += trim_bin(tc, tc->next_trim);
   }
 }
 
@@ -196,7 +205,8 @@ void reset_bins(ThreadCache* tc) {
   tc->granted = 0;
   for (Slot slot = 1; slot < kSlots; slot++) {
     tc->limit[slot] = class_info(slot).limit_first;
-    tc->overflowed[slot] = tc->keeps[slot] = false;
+    tc->overflowed[slot] = 0;
+    tc->keeps[slot] = false;
     grant_room(tc, slot, 0);
   }
 }

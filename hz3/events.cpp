@@ -83,7 +83,8 @@ void take_inbox(ThreadCache* tc) {
                most_in_bin(tc, slot) < tc->limit[slot] * kRoomUnit / 4)) {
       push(tc, slot, block);
     } else {
-      tc->overflowed[slot] = any = true;
+      any = true;
+      if (tc->overflowed[slot] == 0) tc->overflowed[slot] = 1;
       rest.add(block, slot);
     }
   });

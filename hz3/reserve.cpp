@@ -117,7 +117,7 @@ uint64_t PageHeap::looked_ms() { return latest_look_ms.load(std::memory_order_re
 void PageHeap::relax_reserve() {
   const size_t used = all_used.load(std::memory_order_relaxed);
   const size_t peak = peak_used.load(std::memory_order_relaxed);
-  peak_used.store(peak - peak / 8 > used ? peak - peak / 8 : used, std::memory_order_relaxed);
+  peak_used.store(peak - peak / 4 > used ? peak - peak / 4 : used, std::memory_order_relaxed);
 }
 
 }  // namespace hz3

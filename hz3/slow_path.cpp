@@ -75,8 +75,8 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
   }
   if (use_second(tc, slot)) return pop(tc, slot);  // no event: its frees come to bin_event_slow, and are counted there
   slow_call_event(tc);
-  if (tc->overflowed[slot]) {
-    tc->overflowed[slot] = false;
+  if (tc->overflowed[slot] != 0) {
+    tc->overflowed[slot] = 0;
     grow_limit(tc, slot);
   }
   if (!remote::Inbox::of(tc->shard).empty()) {

@@ -140,6 +140,25 @@ TEST_F(BinBounds, TheLeakBringsAThreadThatNeverMissesToAnEvent) {
   });
 }
 
+TEST_F(BinBounds, AThreadThatOnlyFreesKeepsNoSecondListInTheEnd) {
+  for (size_t bytes : {64, 1024, 32768}) {
+    const Slot slot = slot_of(bytes);
+    const Blocks some = test::blocks_of(tc->shard, slot, 10 * bound(tc, slot));
+    worker->run([&] {
+      for (void* b : some) free_hot(b);
+      EXPECT_EQ(tc->second[slot], nullptr);
+      EXPECT_LE(test::bin_length(tc, slot), list_bound(tc, slot));
+      // One that takes something back has two again.
+      EXPECT_EQ(tc->limit[slot], class_info(slot).limit_first);
+      Blocks again;
+      for (unsigned i = 0; i < 2 * bound(tc, slot); i++) again.push_back(malloc_hot(bytes));
+      for (void* b : again) free_hot(b);
+      EXPECT_NE(tc->second[slot], nullptr);
+      flush_cache(tc);
+    });
+  }
+}
+
 TEST_F(BinBounds, AThreadThatOnlyFreesKeepsWithinItsBound) {
   Blocks blocks;
   for (size_t bytes : {64, 1024, 4096, 32768, 40000, 262144}) {
