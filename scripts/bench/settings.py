@@ -1,4 +1,5 @@
 """What all measuring scripts share: where things are, and settings from the environment with errors of one line."""
+import json
 import os
 import pathlib
 import shlex
@@ -111,6 +112,17 @@ def allocators():
             raise Wrong("EXTRA: the name '{}' is taken".format(name))
         found[name] = path
     return found, missing
+
+
+def result_of(path, wanted):
+    """A result that one of the measuring scripts wrote, with at least the keys `wanted`."""
+    try:
+        found = json.loads(path.read_text())
+        for key in wanted:
+            found[key]
+        return found
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise Wrong("{}: no result of a measurement ({}: {})".format(path, type(problem).__name__, problem)) from None
 
 
 def run_make(*arguments):

@@ -147,13 +147,14 @@ def main(arguments):
         out = pathlib.Path(os.environ.get("OUT") or settings.RESULTS / "ssot.json")
         if out.suffix != ".json" or out.is_dir():
             raise settings.Wrong("OUT='{}': expected the name of a .json file".format(out))
+        load = machine.load()
         if not settings.flag("SKIP_BUILD"):
             settings.build()
         allocators, missing = settings.allocators()
         check_preloads(allocators)
     except settings.Wrong as wrong:
         settings.fail(wrong)
-    header = machine.describe(allocators)
+    header = machine.describe(allocators, load)
     for line in machine.header_lines(header):
         print(line)
     for name in missing:
