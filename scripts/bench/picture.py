@@ -46,7 +46,7 @@ def main():
         page = pathlib.Path(os.environ.get("REPORT") or settings.RESULTS / "report.html")
         if not page.is_file():
             raise settings.Wrong("{}: there is no such file: make report".format(page))
-        out = pathlib.Path(os.environ.get("OUT") or settings.SRCTREE / "docs/drawings/report.png")
+        out = settings.output(settings.SRCTREE / "docs/drawings/report.png", ".png")
         width, height = settings.whole("WIDTH", 1280, 300, 10000), settings.whole("HEIGHT", 1130, 300, 20000)
         try:
             from PIL import Image
@@ -64,4 +64,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    settings.run(main)

@@ -171,6 +171,7 @@ def main():
             import matplotlib  # noqa: F401
         except ImportError:
             raise settings.Wrong("matplotlib is not installed: scripts/install_packages.sh bench") from None
+        out = settings.output(settings.RESULTS / "report.html", ".html")
         paths = {}
         for key in ("SSOT", "LATENCY", "MEMORY"):
             paths[key] = pathlib.Path(os.environ.get(key) or settings.RESULTS / (key.lower() + ".json"))
@@ -182,12 +183,10 @@ def main():
                           settings.result_of(paths["MEMORY"], ("series", "command")))
     except settings.Wrong as wrong:
         settings.fail(wrong)
-    out = pathlib.Path(os.environ.get("OUT") or settings.RESULTS / "report.html")
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text)
     print("{} ({:.0f} KiB)".format(out, len(text) / 1024))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    settings.run(main)

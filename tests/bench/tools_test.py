@@ -109,7 +109,7 @@ class Counters(_support.BenchTest):
     def test_wrong_settings(self):
         for wrong, *parts in (({"WORKLOAD": "nothing"}, "WORKLOAD"), ({"LIBS": "a"}, "NAME=PATH"), ({"LIBS": "a=/nonexistent"}, "LIBS"),
                               ({"LIBS": "a="}, "two or more"), ({"ITERS": "1"}, "ITERS"), ({"CONFIGS": "none_defconfig"}, "CONFIGS"),
-                              ({"LIBS": "a= a="}, "twice")):
+                              ({"LIBS": "a= a="}, "twice"), ({"LIBS": "'a="}, "quotation"), ({"OUT": "x"}, "OUT")):
             self.assert_one_line_error(self.run_script("bench/perf_stat.py", **wrong), *parts)
 
     def test_the_script(self):
@@ -153,6 +153,7 @@ class Latency(_support.BenchTest):
         self.assertRegex(done.stdout, r"(?m)^medium free +glibc +\d+ ")
         self.assertEqual(set(json.loads(out.read_text())["results"]), {"hz3", "glibc"})
         self.assert_one_line_error(self.run_script("bench/latency.py", STEPS="x"), "STEPS")
+        self.assert_one_line_error(self.run_script("bench/latency.py", OUT="/proc/none/x.json"), "cannot be written")
 
 
 class Page(html.parser.HTMLParser):
