@@ -99,7 +99,7 @@ config-goals := $(interactive-goals) olddefconfig savedefconfig listnewconfig al
 config-goals-given := $(filter $(config-goals),$(goals))
 clean-goals := clean mrproper distclean
 # Goals that need no configuration, or bring their own.
-free-goals := help lanes lane-% info-lanes info-of-% perf-stat report coverage format format-check tags cscope docs docs-% \
+free-goals := help lanes lane-% info-lanes info-of-% perf-stat report report-picture coverage format format-check tags cscope docs docs-% \
 	frozen-check frozen-record frozen-bump $(clean-goals)
 build-goals := $(filter-out $(config-goals) $(free-goals),$(goals))
 

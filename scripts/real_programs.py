@@ -28,8 +28,13 @@ import programs  # noqa: E402
 from program import FULL, QUICK  # noqa: E402
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, "{}: {} (see --help)\n".format(self.prog, message))
+
+
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [program.name for program in programs.PROGRAMS]
     parser.add_argument("--lib", action="append", default=[], metavar="NAME=PATH",
                         help="an allocator, several times for several; glibc= is the system's and always there")
@@ -46,6 +51,11 @@ def parse(arguments):
             parser.error("no program is named '{}': {}".format(name, " ".join(names)))
     if options.rounds < 1:
         parser.error("--rounds {}: at least 1".format(options.rounds))
+    if options.json:
+        try:
+            open(options.json, "a").close()
+        except OSError as problem:
+            parser.error("--json '{}': cannot be written: {}".format(options.json, problem.strerror))
     options.libraries = []
     for each in options.lib:
         name, equals, path = each.partition("=")

@@ -11,7 +11,6 @@ The percentiles are medians over the runs; `worst` is the median of the runs' wo
 time between two time stamps with nothing between them: below it nothing can be resolved, and its worst is the machine's.
 """
 import json
-import os
 import pathlib
 import re
 import statistics
@@ -98,6 +97,7 @@ def main():
             return 0
         rounds, threads = settings.whole("RUNS", 5), settings.whole("THREADS", 2, 1, 1024)
         steps, remote = settings.whole("STEPS", 200_000, 100, 10**9), settings.whole("REMOTE", 50, 0, 100)
+        out = settings.output(settings.RESULTS / "latency.json", ".json")
         if not settings.flag("SKIP_BUILD"):
             settings.build()
         allocators, _ = settings.allocators()
@@ -111,11 +111,9 @@ def main():
     print("\n".join(table(results)))
     for void in voids:
         print("VOID " + void)
-    out = pathlib.Path(os.environ.get("OUT") or settings.RESULTS / "latency.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"header": header, "command": command[1:], "results": results, "voids": voids}, indent=1) + "\n")
     return 0 if all(results.values()) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    settings.run(main)

@@ -8,6 +8,8 @@ import time
 
 from settings import SRCTREE
 
+QUIET = 0.5  # the load above which other work disturbs what is measured
+
 
 def output_of(*command):
     try:
@@ -91,8 +93,13 @@ def steal():
     return int(read("/proc/stat").splitlines()[0].split()[8])
 
 
-def describe(allocators):
-    """The header of every result."""
+def load():
+    """How many processes ran or wanted to, on average over a minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def describe(allocators, load_before=None):
+    """The header of every result. `load_before`: what load() said before this project's own build."""
     return {
         "time": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "processor": processor(), "cores": len(os.sched_getaffinity(0)), "caches": caches(),
@@ -100,7 +107,7 @@ def describe(allocators):
         "randomized": read("/proc/sys/kernel/randomize_va_space") == "2",
         "virtual": "hypervisor" in read("/proc/cpuinfo"),
         "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "kernel": platform.release(), "load": round(os.getloadavg()[0], 2),
+        "kernel": platform.release(), "load": load() if load_before is None else load_before,
         "compiler": output_of("g++", "--version").partition("\n")[0], "commit": commit(),
         "libraries": {name: library(path) for name, path in allocators.items()},
     }
@@ -122,5 +129,5 @@ def header_lines(header):
             name, about["path"], " ({})".format(about["version"]) if about["version"] else "", about["sha256"][:12], told)
     if not header["randomized"]:
         yield "NOTE: addresses are not randomized here (kernel.randomize_va_space), so their luck is in every run of a library"
-    if header["load"] > 0.5:
+    if header["load"] > QUIET:
         yield "NOTE: the load was {} before the start; what else runs on the machine disturbs the figures".format(header["load"])

@@ -136,6 +136,7 @@ def main():
     try:
         if settings.asked_for_help(__doc__):
             return 0
+        out = settings.output(settings.RESULTS / "perf-stat.json", ".json")
         if not settings.flag("SKIP_BUILD"):
             settings.build(("fast", "scale"))
         workload, commands, iters, repeats = read_settings()
@@ -145,11 +146,9 @@ def main():
         settings.fail(wrong)
     results, notes = measure(found, commands, iters, repeats)
     print("\n".join(table(workload, results, notes)))
-    out = pathlib.Path(os.environ.get("OUT") or settings.RESULTS / "perf-stat.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"workload": workload, "libraries": found, "per_operation": results, "notes": notes}, indent=1) + "\n")
     return 0 if all(results.values()) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    settings.run(main)

@@ -11,6 +11,7 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: a fraction of the size, and it can be searched
 matplotlib.rcParams["svg.hashsalt"] = "hz3"  # the same figures are the same text
 from matplotlib import pyplot  # noqa: E402
+from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
 WIDTH = 6.4  # inches
 # Colours that can be told apart by those who see fewer (Okabe and Ito), and a mark for each besides.
@@ -63,7 +64,13 @@ def throughput(result, remote):
             values = [median(result, row_name(size, n), name) for n in counts]
             axis.plot(range(len(counts)), [v / 1e6 if v else math.nan for v in values], label=name, **look)
         axis.set_xticks(range(len(counts)), counts)
-        axis.set_ylim(bottom=0)
+        if remote:  # one thread only sends to itself, and would press the others to the ground
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(NullLocator())
+        else:
+            axis.set_ylim(bottom=0)
         axis.set_ylabel("million ops/s")
         axis.set_title("{}, {} % remote frees".format(size, remote), fontsize=11, loc="left")
     axes[-1].set_xlabel("threads")
@@ -76,27 +83,28 @@ def geometric_mean(values):
 
 
 def pareto(result):
-    """Speed against memory: the geometric mean over rows of each allocator's part of the best one."""
+    """Speed against memory, a figure for each kind of rows: geometric means of each allocator's part of the best one."""
     names = result["allocators"]
     groups = [("one thread", [row for row in result["rows"] if row["name"].startswith(("st.", "t1."))]),
               ("several threads", [row for row in result["rows"] if row["name"].startswith("t") and not row["name"].startswith("t1.")]),
               ("after real programs", [row for row in result["rows"] if "." not in row["name"]])]
     full = [(title, [row for row in rows if all(row["results"][name]["median"] and row["results"][name]["peak_mib"] for name in names)])
             for title, rows in groups]
-    full = [(title, rows) for title, rows in full if rows]
-    if not full:
-        return None
-    figure, axes = panels(len(full), 3.0)
-    for axis, (title, rows) in zip(axes, full):
-        for name, look in style(names).items():
-            speed = geometric_mean([row["results"][name]["median"] / max(row["results"][n]["median"] for n in names) for row in rows])
-            memory = geometric_mean([row["results"][name]["peak_mib"] / min(row["results"][n]["peak_mib"] for n in names) for row in rows])
-            axis.plot([memory], [speed], linestyle="", markersize=9, label=name, **look)
-            axis.annotate(name, (memory, speed), textcoords="offset points", xytext=(7, 5), fontsize=9)
-        axis.margins(0.2)
-        axis.set_title("{} ({} rows)".format(title, len(rows)), fontsize=11, loc="left")
-        axis.set_ylabel("speed, 1 = the fastest")
-    axes[-1].set_xlabel("peak RSS, 1 = the leanest; better is up and to the left")
+    return [pareto_of(names, title, rows) for title, rows in full if rows]
+
+
+def pareto_of(names, title, rows):
+    figure, (axis,) = panels(1, 3.4)
+    for number, (name, look) in enumerate(style(names).items()):
+        speed = geometric_mean([row["results"][name]["median"] / max(row["results"][n]["median"] for n in names) for row in rows])
+        memory = geometric_mean([row["results"][name]["peak_mib"] / min(row["results"][n]["peak_mib"] for n in names) for row in rows])
+        axis.plot([memory], [speed], linestyle="", markersize=9, label=name, **look)
+        axis.annotate(name, (memory, speed), textcoords="offset points", xytext=(7, (5, -12)[number % 2]), fontsize=9,
+                      color=look["color"])
+    axis.margins(0.2)
+    axis.set_title("{} ({} rows)".format(title, len(rows)), fontsize=11, loc="left")
+    axis.set_ylabel("speed, 1 = the fastest")
+    axis.set_xlabel("peak RSS, 1 = the leanest; better is up and to the left")
     return svg(figure)
 
 
@@ -114,11 +122,12 @@ def ratios(result, peer):
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    ticks = [tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.1, 1.5, 2, 3, 5, 10, 20, 50) if low < tick < high]
+    near = (0.8, 0.9, 1.1, 1.2) if high < 3 * low else ()
+    ticks = sorted(tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, *near) if low < tick < high)
     axis.set_xticks(ticks, ["{:g}".format(tick) for tick in ticks], fontsize=8)
     axis.set_xticks([], minor=True)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlabel("{} / {}, to the right of 1: {} is faster".format(result["allocators"][0], peer, result["allocators"][0]))
     return svg(figure)
 

@@ -30,10 +30,15 @@ STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 46rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .3rem; border-top: 1px solid #ddd; padding-top: 1rem; }
-p { margin: .4rem 0 .8rem; } figure { margin: 1rem 0; } svg { width: 100%; height: auto; display: block; }
+p { margin: .4rem 0 .8rem; } figure { margin: 1rem 0; min-width: 0; } svg { width: 100%; height: auto; display: block; }
 .wide { overflow-x: auto; } pre { font: 12px/1.45 ui-monospace, monospace; margin: 0; } .note { color: #8a3b00; }
 table { border-collapse: collapse; font-size: 14px; } td, th { padding: .15rem .6rem .15rem 0; text-align: left; vertical-align: top; }
 td { overflow-wrap: anywhere; } summary { cursor: pointer; }
+@media (min-width: 64rem) {
+  body { max-width: 78rem; }
+  .figures { display: grid; grid-template-columns: repeat(2, 1fr); gap: 0 2rem; align-items: start; }
+  .figures.three { grid-template-columns: repeat(3, 1fr); }
+}
 """
 
 
@@ -94,7 +99,13 @@ class Page:
         figures = [figure for figure in figures if figure]
         if figures or about:
             self.parts.append("<h2>{}</h2>\n<p>{}</p>\n{}".format(
-                html.escape(title), html.escape(about), "".join("<figure>{}</figure>\n".format(figure) for figure in figures)))
+                html.escape(title), html.escape(about), self.figures(figures)))
+
+    @staticmethod
+    def figures(figures):
+        """Beside each other where the window is wide enough."""
+        return '<div class="figures{}">\n{}</div>'.format(" three" if len(figures) == 3 else "", "".join(
+            "<figure>{}</figure>\n".format(figure) for figure in figures))
 
     def text(self, text):
         self.parts.append('<div class="wide"><pre>{}</pre></div>'.format(html.escape(text)))
@@ -121,11 +132,11 @@ def build_page(ssot, latency, memory):
     page.parts.append("<p>{} against {} on {} cores, {} rounds, {}. Commit {}.</p>".format(
         html.escape(names[0]), html.escape(", ".join(names[1:]) or "nothing"), header["cores"], ssot["run"]["done"],
         html.escape(header["time"]), html.escape(header["commit"])))
-    if header["load"] > 0.5:
+    if header["load"] > machine.QUIET:
         page.parts.append('<p class="note">Other work ran on the machine (load {}): the figures are disturbed.</p>'.format(header["load"]))
     page.section("Throughput by threads", "random_mixed_mt_remote: medians, higher is better. Threads beyond the cores share them.",
                  [plots.throughput(ssot, remote) for remote in (0, 50, 90)])
-    page.section("Speed against memory", "Geometric means over the rows, each against the best allocator of that row.", [plots.pareto(ssot)])
+    page.section("Speed against memory", "Geometric means over the rows, each against the best allocator of that row.", plots.pareto(ssot))
     page.section("Ratios with intervals", "Median of the rounds' quotients with its 95 % interval; grey: the interval holds 1, no "
                  "difference is shown.", [plots.ratios(ssot, peer) for peer in names[1:]])
     page.section("Memory over time", "phases {}: fills up, works, frees 90 %, is idle, and does it again.".format(
@@ -152,16 +163,6 @@ def build_page(ssot, latency, memory):
     return page.html("hz3: measurements")
 
 
-def load(path, wanted):
-    try:
-        found = json.loads(path.read_text())
-        for key in wanted:
-            found[key]
-        return found
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise settings.Wrong("{}: no result of a measurement ({}: {})".format(path, type(problem).__name__, problem)) from None
-
-
 def main():
     try:
         if settings.asked_for_help(__doc__):
@@ -170,22 +171,22 @@ def main():
             import matplotlib  # noqa: F401
         except ImportError:
             raise settings.Wrong("matplotlib is not installed: scripts/install_packages.sh bench") from None
+        out = settings.output(settings.RESULTS / "report.html", ".html")
         paths = {}
         for key in ("SSOT", "LATENCY", "MEMORY"):
             paths[key] = pathlib.Path(os.environ.get(key) or settings.RESULTS / (key.lower() + ".json"))
             if os.environ.get(key) and not paths[key].is_file():
                 raise settings.Wrong("{}='{}': there is no such file".format(key, paths[key]))
         measure_what_is_missing(paths)
-        text = build_page(load(paths["SSOT"], ("header", "rows", "allocators", "settings", "run")),
-                          load(paths["LATENCY"], ("results", "command")), load(paths["MEMORY"], ("series", "command")))
+        text = build_page(settings.result_of(paths["SSOT"], ("header", "rows", "allocators", "settings", "run")),
+                          settings.result_of(paths["LATENCY"], ("results", "command")),
+                          settings.result_of(paths["MEMORY"], ("series", "command")))
     except settings.Wrong as wrong:
         settings.fail(wrong)
-    out = pathlib.Path(os.environ.get("OUT") or settings.RESULTS / "report.html")
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text)
     print("{} ({:.0f} KiB)".format(out, len(text) / 1024))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    settings.run(main)

@@ -1,9 +1,11 @@
 """What all measuring scripts share: where things are, and settings from the environment with errors of one line."""
+import json
 import os
 import pathlib
 import shlex
 import subprocess
 import sys
+import tempfile
 
 SRCTREE = pathlib.Path(__file__).resolve().parent.parent.parent
 RESULTS = SRCTREE / "build/bench"
@@ -51,6 +53,8 @@ def whole(name, default, least=1, most=10**12):
 
 def wholes(name, default, least, most):
     texts = (os.environ.get(name, "") or default).split()
+    if not texts:
+        raise Wrong("{}='{}': expected whole numbers from {} to {}".format(name, os.environ.get(name), least, most))
     for text in texts:
         if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
             raise Wrong("{}='{}': '{}' is no whole number from {} to {}".format(name, os.environ.get(name), text, least, most))
@@ -81,7 +85,11 @@ def library(name, path):
 def named_libraries(name):
     """The libraries of a setting `name=path ...`; an empty path is the system's malloc."""
     found = {}
-    for each in shlex.split(os.environ.get(name, "")):
+    try:
+        words = shlex.split(os.environ.get(name, ""))
+    except ValueError as problem:
+        raise Wrong("{}='{}': {}".format(name, os.environ[name], problem)) from None
+    for each in words:
         key, equals, path = each.partition("=")
         if not equals or not key.replace("-", "").replace("_", "").replace(".", "").isalnum():
             raise Wrong("{}: '{}': expected NAME=PATH".format(name, each))
@@ -111,6 +119,41 @@ def allocators():
             raise Wrong("EXTRA: the name '{}' is taken".format(name))
         found[name] = path
     return found, missing
+
+
+def output(default, suffix):
+    """Where OUT says that the result goes. What cannot be written would only show when all is measured."""
+    path = pathlib.Path(os.environ.get("OUT") or default)
+    if path.suffix != suffix or path.is_dir():
+        raise Wrong("OUT='{}': expected the name of a {} file".format(path, suffix))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        if path.exists():
+            path.open("a").close()
+    except OSError as problem:
+        raise Wrong("OUT='{}': cannot be written: {}".format(path, problem.strerror)) from None
+    return path
+
+
+def run(main):
+    """The end of a script: its exit code, also where the user has had enough."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def result_of(path, wanted):
+    """A result that one of the measuring scripts wrote, with at least the keys `wanted`."""
+    try:
+        found = json.loads(path.read_text())
+        for key in wanted:
+            found[key]
+        return found
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise Wrong("{}: no result of a measurement ({}: {})".format(path, type(problem).__name__, problem)) from None
 
 
 def run_make(*arguments):

@@ -131,7 +131,6 @@ def read_settings():
 
 
 def write(report, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")
     path.with_suffix(".txt").write_text(table.text(report))
 
@@ -144,16 +143,15 @@ def main(arguments):
                 print("{:14} {} {}".format(row.name, row.program, " ".join(row.arguments)))
             return 0
         settings.no_arguments(arguments)
-        out = pathlib.Path(os.environ.get("OUT") or settings.RESULTS / "ssot.json")
-        if out.suffix != ".json" or out.is_dir():
-            raise settings.Wrong("OUT='{}': expected the name of a .json file".format(out))
+        out = settings.output(settings.RESULTS / "ssot.json", ".json")
+        load = machine.load()
         if not settings.flag("SKIP_BUILD"):
             settings.build()
         allocators, missing = settings.allocators()
         check_preloads(allocators)
     except settings.Wrong as wrong:
         settings.fail(wrong)
-    header = machine.describe(allocators)
+    header = machine.describe(allocators, load)
     for line in machine.header_lines(header):
         print(line)
     for name in missing:
@@ -189,4 +187,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    settings.run(lambda: main(sys.argv[1:]))

@@ -47,7 +47,8 @@ struct Parameter {
 // A choice is written NAME=VALUE, anywhere on the command line; the first value is the default.
 struct Choice {
   const char* name;
-  const char* values[3];
+  static constexpr unsigned kMost = 12;
+  const char* values[kMost];
 };
 
 class Arguments {
@@ -85,7 +86,7 @@ class Arguments {
     const size_t length = static_cast<size_t>(strchr(text, '=') - text);
     for (unsigned c = 0; c < choice_count_; ++c) {
       if (strlen(choices_[c].name) != length || strncmp(choices_[c].name, text, length) != 0) continue;
-      for (unsigned v = 0; v < 3 && choices_[c].values[v] != nullptr; ++v) {
+      for (unsigned v = 0; v < Choice::kMost && choices_[c].values[v] != nullptr; ++v) {
         if (strcmp(choices_[c].values[v], text + length + 1) != 0) continue;
         chosen_[c] = v;
         return;
@@ -104,7 +105,7 @@ class Arguments {
         printf("  %-12s %lu to %lu, default %lu\n", parameters_[p].name, parameters_[p].least, parameters_[p].most,
                parameters_[p].value);
       for (unsigned c = 0; c < choice_count_; ++c)
-        for (unsigned v = 0; v < 3 && choices_[c].values[v] != nullptr; ++v)
+        for (unsigned v = 0; v < Choice::kMost && choices_[c].values[v] != nullptr; ++v)
           printf("  %s=%s%s\n", choices_[c].name, choices_[c].values[v], v == 0 ? " (default)" : "");
     }
     fflush(stdout);

@@ -304,7 +304,8 @@ class Script(_support.BenchTest):
                 ({"ROWS": "nothing*"}, "no row is named"), ({"SKIP_BUILD": "yes"}, "SKIP_BUILD"),
                 ({"HZ3_SO": "/nonexistent.so"}, "HZ3_SO", "no such file"), ({"HZ3_SO": str(no_library)}, "no shared library"),
                 ({"JEMALLOC_SO": "/nonexistent.so"}, "JEMALLOC_SO"), ({"EXTRA": "x"}, "NAME=PATH"), ({"EXTRA": "x=/nonexistent"}, "EXTRA"),
-                ({"EXTRA": "glibc=" + _support.LIBRARY}, "taken"), ({"OUT": "/tmp/x.txt"}, "OUT"),
+                ({"EXTRA": "glibc=" + _support.LIBRARY}, "taken"), ({"OUT": "/tmp/x.txt"}, "OUT"), ({"OUT": "/proc/none/x.json"}, "OUT", "cannot be written"),
+                ({"OUT": "/dev/null/x.json"}, "cannot be written"), ({"EXTRA": "x='"}, "EXTRA", "quotation"), ({"THREADS": " "}, "THREADS"),
                 ({"HZ3_BENCH_PROGRAMS": "/nonexistent"}, "not built"),
                 ({"HZ3_SO": self.library("empty", "int unused;")}, "hz3: ", "the preload did not take")):
             with self.subTest(wrong):

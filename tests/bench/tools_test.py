@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import unittest
@@ -108,7 +109,7 @@ class Counters(_support.BenchTest):
     def test_wrong_settings(self):
         for wrong, *parts in (({"WORKLOAD": "nothing"}, "WORKLOAD"), ({"LIBS": "a"}, "NAME=PATH"), ({"LIBS": "a=/nonexistent"}, "LIBS"),
                               ({"LIBS": "a="}, "two or more"), ({"ITERS": "1"}, "ITERS"), ({"CONFIGS": "none_defconfig"}, "CONFIGS"),
-                              ({"LIBS": "a= a="}, "twice")):
+                              ({"LIBS": "a= a="}, "twice"), ({"LIBS": "'a="}, "quotation"), ({"OUT": "x"}, "OUT")):
             self.assert_one_line_error(self.run_script("bench/perf_stat.py", **wrong), *parts)
 
     def test_the_script(self):
@@ -152,6 +153,7 @@ class Latency(_support.BenchTest):
         self.assertRegex(done.stdout, r"(?m)^medium free +glibc +\d+ ")
         self.assertEqual(set(json.loads(out.read_text())["results"]), {"hz3", "glibc"})
         self.assert_one_line_error(self.run_script("bench/latency.py", STEPS="x"), "STEPS")
+        self.assert_one_line_error(self.run_script("bench/latency.py", OUT="/proc/none/x.json"), "cannot be written")
 
 
 class Page(html.parser.HTMLParser):
@@ -210,8 +212,8 @@ class Report(_support.BenchTest):
 
     def test_plots(self):
         figures = re.findall(r"<svg.*?</svg>", self.make_page(), re.DOTALL)
-        # Throughput 3, Pareto 1, ratios to glibc 1, memory 1, latency 4, histograms 8.
-        self.assertEqual(len(figures), 18)
+        # Throughput 3, Pareto 3, ratios to glibc 1, memory 1, latency 4, histograms 8.
+        self.assertEqual(len(figures), 20)
         for figure in figures:
             xml.etree.ElementTree.fromstring(figure)
             self.assertNotIn("nan", figure.lower().replace("nanosecond", ""))
@@ -243,9 +245,82 @@ class Report(_support.BenchTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertNotIn("CONSOLE", done.stderr)
         found = re.findall(r"\[(\d+): (\d+) wide, (\d+) plots\]", done.stdout)
-        self.assertEqual([(int(width), int(plots)) for width, _, plots in found], [(1280, 18), (390, 18)])
+        self.assertEqual([(int(width), int(plots)) for width, _, plots in found], [(1280, 20), (390, 20)])
         for width, wide, _ in found:
             self.assertLessEqual(int(wide), int(width))
+
+
+    @unittest.skipUnless(CHROMIUM, "chromium is not installed")
+    def test_picture(self):
+        (self.folder / "page.html").write_text(self.make_page())
+        out = self.folder / "page.png"
+        done = self.run_script("bench/picture.py", REPORT=str(self.folder / "page.html"), OUT=str(out))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(out.read_bytes()[:4], b"\x89PNG")
+        self.assertTrue(10_000 < out.stat().st_size < 150_000, out.stat().st_size)
+        (self.folder / "page.html").write_text("<script>console.log('a complaint')</script>")
+        self.assert_one_line_error(self.run_script("bench/picture.py", REPORT=str(self.folder / "page.html"), OUT=str(out)), "a complaint")
+
+    def test_picture_of_nothing(self):
+        self.assert_one_line_error(self.run_script("bench/picture.py", REPORT="/nonexistent"), "no such file")
+        self.assert_one_line_error(self.run_script("bench/picture.py", REPORT=__file__, WIDTH="x"), "WIDTH")
+
+
+class Publish(_support.BenchTest):
+    """The result of a made-up run: hz3 wins against a on the first row, loses against b on the second."""
+
+    def result(self, load):
+        def row(name, **runs):
+            results = {key: {"median": statistics.median(values), "spread": 0.0, "peak_mib": 1, "runs": values, "voids": [""] * len(values)}
+                       for key, values in runs.items()}
+            return {"name": name, "results": results, "overhead": None, "ratios": {
+                key: [runs["hz3"][0] / values[0]] * 3 for key, values in runs.items() if key != "hz3"}}
+
+        libraries = {name: {"path": path, "version": "1", "sha256": "0" * 64, "configuration": {}} for name, path in (
+            ("hz3", "/secret/libhakozuna_hz3_fast.so"), ("scale", "/secret/libhakozuna_hz3_scale.so"), ("a", "/secret/a.so"), ("b", "/b.so"))}
+        return {
+            "header": {"processor": "P", "cores": 2, "virtual": True, "caches": "L1 48K", "memory_gib": 1.0, "kernel": "6", "compiler": "g++",
+                       "commit": "c", "time": "t", "load": load, "randomized": True, "libraries": libraries},
+            "settings": {"runs": 3, "iters": 1, "ws": 1, "threads": "1"}, "run": {"done": 3, "seconds": 1, "steal": 0},
+            "allocators": list(libraries), "rows": [
+                row("first", hz3=[200e6] * 3, scale=[200e6] * 3, a=[100e6] * 3, b=[200e6] * 3),
+                row("second", hz3=[100e6] * 3, scale=[300e6] * 3, a=[100e6] * 3, b=[200e6] * 3)]}
+
+    def publish(self, page, load=0.1, **settings):
+        (self.folder / "s.json").write_text(json.dumps(self.result(load)))
+        (self.folder / "p.md").write_text(page)
+        done = self.run_script("bench/publish.py", SSOT=str(self.folder / "s.json"), PAGE=str(self.folder / "p.md"), **settings)
+        return done, (self.folder / "p.md").read_text()
+
+    def test_losses_first(self):
+        done, page = self.publish("before\n<!-- ssot -->\nwhat was there\n<!-- end of ssot -->\nafter\n")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(page.startswith("before\n<!-- ssot -->\n`hz3` against 2 peers on 2 rows: slower in 1, no difference shown in 2, "
+                                        "faster in 1 of 4 comparisons.\n"), page)
+        self.assertTrue(page.endswith("```\n<!-- end of ssot -->\nafter\n"), page)
+        self.assertIn("| second | b | 0.500 [0.500 0.500] |", page)
+        self.assertIn("`scale` against 2 peers on 2 rows: slower in 0, ", page)
+        self.assertIn("P, 2 cores of a virtual machine", page)
+        self.assertNotIn("what was there", page)
+        self.assertNotIn("/secret", page)
+
+    def test_what_is_refused(self):
+        page = "<!-- ssot -->\n<!-- end of ssot -->\n"
+        done, after = self.publish(page, load=3.0)
+        self.assert_one_line_error(done, "other work ran")
+        self.assertEqual(after, page)
+        done, after = self.publish(page, load=3.0, FORCE="1")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("NOTE: the load was 3.0", after)
+        for wrong in ("", "<!-- ssot -->\n", "<!-- end of ssot -->\n<!-- ssot -->\n"):
+            done, after = self.publish(wrong)
+            self.assert_one_line_error(done, "there is no")
+            self.assertEqual(after, wrong)
+        self.assert_one_line_error(self.run_script("bench/publish.py", SSOT="/nonexistent.json"), "no result of a measurement")
+
+    def test_the_page_has_its_place(self):
+        page = (_support.ROOT / "docs/benchmarks.md").read_text()
+        self.assertEqual([page.count(line) for line in ("<!-- ssot -->\n", "<!-- end of ssot -->\n")], [1, 1])
 
 
 class MemoryOverTime(_support.BenchTest):

@@ -63,18 +63,6 @@ void pipe_blocks(size_t traffic, size_t size, size_t live, const std::function<v
   consumer.join();
 }
 
-// How long the tests of what is stranded go on: HZ3_TEST_SECONDS, for runs of a minute or an hour.
-double test_seconds() {
-  const char* text = getenv("HZ3_TEST_SECONDS");
-  return text != nullptr ? strtod(text, nullptr) : 2;
-}
-
-double seconds_now() {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
-}
-
 }  // namespace
 
 TEST(MemoryReturn, of_one_thread) {

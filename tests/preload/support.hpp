@@ -7,6 +7,7 @@
 #include <malloc.h>
 
 #include "support/child.hpp"
+#include "support/duration.hpp"
 #include "support/library.hpp"
 #include "support/memory.hpp"
 #include "support/pattern.hpp"
@@ -18,11 +19,12 @@
 
 namespace support_detail {
 
-// A test that hangs is killed instead of hanging the suite; the last "[ RUN ]" line names it.
-constexpr unsigned kTestGuardSeconds = 180;
+// A test that hangs is killed instead of hanging the suite; the last "[ RUN ]" line names it. Long enough for a machine that is
+// busy with other things, or stops the test for minutes.
+constexpr unsigned kTestGuardSeconds = 600;
 
 class HangGuard : public testing::EmptyTestEventListener {
-  void OnTestStart(const testing::TestInfo&) override { alarm(kTestGuardSeconds); }
+  void OnTestStart(const testing::TestInfo&) override { alarm(kTestGuardSeconds + static_cast<unsigned>(3 * test_seconds())); }
   void OnTestEnd(const testing::TestInfo&) override { alarm(0); }
 };
 
