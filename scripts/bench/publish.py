@@ -29,8 +29,9 @@ def without_folders(header):
 
 
 def ours(result):
-    """The names of this project's libraries in a result."""
-    return [name for name in result["allocators"] if result["header"]["libraries"][name]["path"].startswith(OURS)]
+    """{name: sha256} of this project's libraries in a result."""
+    libraries = result["header"]["libraries"]
+    return {name: libraries[name]["sha256"] for name in result["allocators"] if libraries[name]["path"].startswith(OURS)}
 
 
 def against_peers(result, name):
@@ -66,8 +67,11 @@ def losses(result, name):
 def markdown(result):
     result = dict(result, header=without_folders(result["header"]))
     lines = []
-    for name in ours(result):
-        lines += losses(result, name)
+    told = set()
+    for name, sha256 in ours(result).items():
+        if sha256 not in told:  # a library against itself has no losses of its own
+            lines += losses(result, name)
+        told.add(sha256)
     lines += ["```", table.text(result).rstrip(), "```"]
     return "\n".join(lines) + "\n"
 

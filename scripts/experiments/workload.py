@@ -116,9 +116,10 @@ def measure():
     return path
 
 
-def environment_of(workload):
+def environment_of(workload, library):
+    """But for LD_PRELOAD, which `measure` adds."""
     if not workload.foreign:
-        return running.environment("")
+        return {name: value for name, value in running.environment(library).items() if name != "LD_PRELOAD"}
     return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
@@ -128,7 +129,7 @@ def run(workload, library, limit=LIMIT):
         told, output, error = (pathlib.Path(folder) / name for name in ("told", "output", "error"))
         swapped = running.swapped()
         with open(output, "wb") as out, open(error, "wb") as err:
-            process = subprocess.Popen([str(measure()), str(told), library] + workload.argv, env=environment_of(workload),
+            process = subprocess.Popen([str(measure()), str(told), library] + workload.argv, env=environment_of(workload, library),
                                        stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
             try:
                 process.wait(limit)
@@ -152,10 +153,10 @@ def end(process):
 
 
 def result_of(workload, told, output, error):
-    told = told.split()
-    if len(told) != 5:
+    measured = measuring.measured_from(told)
+    if measured is None:
         return Result("it could not be started: " + running.last_line(error))
-    status, wall, cpu, peak = int(told[1]), int(told[2]) / 1e9, int(told[3]) / 1e6, int(told[4]) / 1024
+    status, wall, cpu, peak = measured.status, measured.wall, measured.cpu, measured.peak / 1024
     figures = running.figures_of(output)
     if workload.foreign:
         figures.setdefault("ops/s", 1 / wall)
@@ -174,7 +175,7 @@ def check(workload, library):
     if not library:
         return
     with tempfile.TemporaryDirectory(prefix="hz3-run-") as folder:
-        environment = dict(environment_of(workload), LD_PRELOAD=library, LD_DEBUG="files", LD_DEBUG_OUTPUT=folder + "/loaded")
+        environment = dict(environment_of(workload, library), LD_PRELOAD=library, LD_DEBUG="files", LD_DEBUG_OUTPUT=folder + "/loaded")
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(workload.argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                        start_new_session=True)

@@ -276,7 +276,7 @@ class Publish(_support.BenchTest):
             return {"name": name, "results": results, "overhead": None, "ratios": {
                 key: [runs["hz3"][0] / values[0]] * 3 for key, values in runs.items() if key != "hz3"}}
 
-        libraries = {name: {"path": path, "version": "1", "sha256": "0" * 64, "configuration": {}} for name, path in (
+        libraries = {name: {"path": path, "version": "1", "sha256": name * 12, "configuration": {}} for name, path in (
             ("hz3", "/secret/libhakozuna_hz3_fast.so"), ("scale", "/secret/libhakozuna_hz3_scale.so"), ("a", "/secret/a.so"), ("b", "/b.so"))}
         return {
             "header": {"processor": "P", "cores": 2, "virtual": True, "caches": "L1 48K", "memory_gib": 1.0, "kernel": "6", "compiler": "g++",

@@ -95,6 +95,15 @@ def build_measure(folder):
     return path
 
 
+def measured_from(text):
+    """What the RESULT of that program says; None where the command could not be started."""
+    fields = text.split()
+    if len(fields) != 7:
+        return None
+    status, wall_ns, cpu_us, peak, mean, faults = map(int, fields[1:])
+    return Measured(status, wall_ns / 1e9, cpu_us / 1e6, peak, mean or None, faults)
+
+
 def describe_exit(status):
     if status > 128:
         try:
@@ -175,11 +184,10 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise Failure("not done after {} s\n{}".format(limit, self.evidence())) from None
-        fields = self.result.read_text().split()
-        if len(fields) != 7:
+        measured = measured_from(self.result.read_text())
+        if measured is None:
             raise Failure("could not be started\n{}".format(self.evidence()))
-        status, wall_ns, cpu_us, peak, mean, faults = map(int, fields[1:])
-        return Measured(status, wall_ns / 1e9, cpu_us / 1e6, peak, mean or None, faults)
+        return measured
 
     def evidence(self):
         text = self.output.read_bytes().decode(errors="replace").splitlines()
