@@ -71,7 +71,7 @@ def named(text, iters=ITERS):
     return row(text, iters)
 
 
-def pair(workload, iters=ITERS // 100):
+def pair(workload, iters=ITERS // 400):
     """Two command lines, of which the second does the same for longer: what it does more is free of the process's start."""
     if workload.foreign:
         raise Wrong("{}: instructions are counted of rows and traces, not of commands".format(workload.name))

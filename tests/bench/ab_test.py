@@ -154,7 +154,7 @@ class Script(_support.BenchTest):
     """The whole way. Speed and memory are what the program says, and that depends on the library alone."""
 
     def ab(self, *arguments, **settings):
-        return self.run_script("ab.py", *arguments, **settings)
+        return self.run_script("ab.py", *arguments, limit=250, **settings)
 
     def subjects(self, factor):
         """Two libraries, and a program that says that the second one has `factor` times the speed of the first."""
@@ -199,8 +199,8 @@ class Script(_support.BenchTest):
         junk = self.folder / "junk.so"
         junk.write_bytes(b"junk")
         fragments = {"malformed.config": "HZ3_LTO=y\n", "unknown.config": "CONFIG_HZ3_LT0=y\n", "value.config": "CONFIG_HZ3_SHARDS=many\n",
-                     "range.config": "CONFIG_HZ3_SHARDS=1000\n", "binary.config": "\xff\xfe\x00", "twice.config": "CONFIG_HZ3_LTO=y\nCONFIG_HZ3_LTO=n\n",
-                     "cut.config": "CONFIG_HZ3_SHARDS"}
+                     "range.config": "CONFIG_HZ3_SHARDS=1000\n", "binary.config": "\xff\xfe\x00", "cut.config": "CONFIG_HZ3_SHARDS",
+                     "twice.config": "CONFIG_HZ3_LTO=y\nCONFIG_HZ3_LTO=n\n"}
         for name, text in fragments.items():
             (self.folder / name).write_text(text, encoding="latin-1")
         lib = _support.LIBRARY
@@ -210,9 +210,11 @@ class Script(_support.BenchTest):
                 (("glibc", "fast_defconfig+"), "no such file"), (("glibc", "fast_defconfig+/nonexistent.config"), "no such file"),
                 (("glibc", "./malformed.config"), "malformed line"), (("glibc", "./unknown.config"), "did you mean CONFIG_HZ3_LTO?"),
                 (("glibc", "./value.config"), "not a plain decimal number"), (("glibc", "scale_defconfig+./range.config"), "out of range"),
-                (("glibc", "./binary.config"), "not ASCII"), (("glibc", "./twice.config"), "set twice"), (("glibc", "./cut.config"), "malformed line"),
+                (("glibc", "./binary.config"), "not ASCII"), (("glibc", "./twice.config"), "set twice"),
+                (("glibc", "./cut.config"), "malformed line"),
                 (("glibc", lib, "--workload", "none"), "no workload has that name"), (("glibc", lib, "--workload", "none.trace"), "no such file"),
-                (("glibc", lib, "--workload", "st.app", "--workload", "st.app"), "same name"), (("glibc", lib, "--command", "no-such-program"), "no such program"),
+                (("glibc", lib, "--workload", "st.app", "--workload", "st.app"), "same name"),
+                (("glibc", lib, "--command", "no-such-program"), "no such program"),
                 (("glibc", lib, "--command", "a 'b"), "No closing quotation"), (("glibc", lib, "--command", "false"), "exit code 1"),
                 (("glibc", lib, "--rule", "fast"), "expected [WORKLOAD:]MEASURE"), (("glibc", lib, "--rule", "speed<=1"), "the sign is >="),
                 (("glibc", lib, "--rule", "rss>=1"), "the sign is <="), (("glibc", lib, "--rule", "speed>=-100"), "nothing loses 100 %"),

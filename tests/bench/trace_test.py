@@ -192,7 +192,8 @@ class Wrong(TraceTest):
     def test_wrong_arguments(self):
         here = str(self.folder / "x.trace")
         for arguments, part in (
-                ((), "record|info|replay"), (("list",), "invalid choice"), (("record",), "required"), (("record", here), "expected FILE.trace COMMAND"),
+                ((), "record|info|replay"), (("list",), "invalid choice"), (("record",), "required"),
+                (("record", here), "expected FILE.trace COMMAND"),
                 (("record", "x.txt", "true"), ".trace"), (("record", "/nonexistent/x.trace", "true"), "a folder that exists"),
                 (("record", here, "/nonexistent"), "No such file"), (("record", "--most", "x", here, "true"), "--most"),
                 (("record", "--most", "0", here, "true"), "--most 0"), (("record", "--under", "/nonexistent.so", here, "true"), "no such file"),
