@@ -30,7 +30,7 @@ stages=(
     'frozen     600 the frozen lanes are still the same bytes'
     'model      300 the protocol of remote frees, every state of a model of it; and models that are broken on purpose'
     'real       900 real programs under every lane, output compared with glibc'
-    'bench      120 the benchmarks and their tools: right, not fast'
+    'bench      420 the benchmarks, their tools and those of experiments: right, not fast'
     'stress     600 a minute of the randomized stress tests'
     'debug     1200 black-box tests of a lane whose checkers run the invariants'
     'address   1200 white-box and stress tests, address sanitizer'

@@ -11,7 +11,7 @@
 #   WS=400         slots of each thread
 #   THREADS='1 8 32'   of the multi-threaded rows
 #   SUITE=ssot     or workloads (after real programs), or traces (of TRACES), or all
-#   TRACES=        files that scripts/bench/trace.py recorded, separated by blanks
+#   TRACES=        files that scripts/hz3-trace recorded, separated by blanks
 #   ROWS='*'       only the rows that match one of these patterns
 #   HZ3_SO=        the library to compare; default: the fast lane, build/lanes/libhakozuna_hz3_fast.so
 #   MIMALLOC_SO= TCMALLOC_SO= JEMALLOC_SO=   default: Debian's, where installed; none: without it

@@ -71,6 +71,20 @@ def named(text, iters=ITERS):
     return row(text, iters)
 
 
+def pair(workload, iters=ITERS // 100):
+    """Two command lines, of which the second does the same for longer: what it does more is free of the process's start."""
+    if workload.foreign:
+        raise Wrong("{}: instructions are counted of rows and traces, not of commands".format(workload.name))
+    if workload.argv[-2].endswith(".trace"):
+        return [workload.argv[:-1] + [repeats] for repeats in ("1", "2")]
+    return [row(workload.name, iters * part).argv for part in (1, 2)]
+
+
+def name_of(text):
+    """What named(text) is called."""
+    return os.path.basename(text).removesuffix(".trace") if text.endswith(".trace") else text
+
+
 def command(text):
     """A command line of the user's, without a shell: quotes and backslashes hold words together."""
     try:
@@ -122,7 +136,7 @@ def run(workload, library, limit=LIMIT):
                 return Result("not done after {} s".format(limit))
             finally:
                 end(process)
-        result = result_of(workload, told.read_text().split() if told.is_file() else [], *(path.read_text(errors="replace") for path in (output, error)))
+        result = result_of(workload, *(path.read_text(errors="replace") if path.is_file() else "" for path in (told, output, error)))
     if not result.void and running.swapped() != swapped:
         return Result("the machine was swapping")
     return result
@@ -138,6 +152,7 @@ def end(process):
 
 
 def result_of(workload, told, output, error):
+    told = told.split()
     if len(told) != 5:
         return Result("it could not be started: " + running.last_line(error))
     status, wall, cpu, peak = int(told[1]), int(told[2]) / 1e9, int(told[3]) / 1e6, int(told[4]) / 1024

@@ -20,8 +20,8 @@ SMALL = {  # arguments that take a moment
 class Programs(_support.BenchTest):
     def test_all_programs_are_known(self):
         built = sorted(path.name for path in _support.PROGRAMS.iterdir() if not path.name.startswith("."))
-        # The last two: tests/bench/trace_test.py.
-        self.assertEqual(built, sorted([*SMALL, "trace_recorder.so", "trace_replay"]))
+        # The last three: tests/bench/trace_test.py.
+        self.assertEqual(built, sorted([*SMALL, "trace_info", "trace_recorder.so", "trace_replay"]))
         measured = {row.program for row in rows.chosen("all", "*", 1000, 400, [1, 2])}
         self.assertEqual(measured | {"latency"}, set(SMALL))
 

@@ -1,10 +1,13 @@
 // The parts of the benchmark programs (tests/bench/) that a wrong figure could come from: sizes, rings, histograms.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <thread>
+#include <vector>
 
 #include "tests/bench/histogram.hpp"
 #include "tests/bench/ring.hpp"
+#include "tests/bench/trace_reader.hpp"
 
 namespace {
 
@@ -107,6 +110,76 @@ TEST(BenchmarkParts, Percentiles) {
   EXPECT_EQ(histogram[0].most(), 1'000'000u);
   EXPECT_EQ(histogram[0].count(), 10'001u);
   EXPECT_LT(histogram[0].percentile(0.9999), 11'000u);
+}
+
+TEST(BenchmarkParts, EventsOfATraceAreReadAsTheyWereWritten) {
+  using namespace bench::trace;
+  bench::Random random(3);
+  struct Written {
+    uint8_t operation;
+    uint64_t sequence, bytes, address;
+  };
+  std::vector<Written> written;
+  std::vector<uint8_t> data(1 << 20);
+  Encoder out{data.data(), 5, 0};
+  uint64_t sequence = 4;
+  for (int i = 0; i < 20'000; ++i) {
+    const uint64_t gap = i % 3 == 0 ? 1 + random.below(100'000) : 1 + random.below(33);  // either side of what fits the tag
+    const uint64_t bytes = uint64_t{random.next()} << random.below(32) | 1;
+    const uint64_t address = (uint64_t{random.next()} << random.below(16)) * (i % 7 == 0 ? 1 : 16);
+    sequence += gap;
+    written.push_back({static_cast<uint8_t>(i % 8), sequence, bytes, address});
+    out.begin(written.back().operation, sequence);
+    out.number(bytes);
+    out.pointer(address);
+    ASSERT_LT(out.at, data.data() + data.size() - kEventBytes);
+  }
+  Decoder in{data.data(), out.at, 5, 0};
+  for (const Written& each : written) {
+    uint64_t found;
+    ASSERT_EQ(in.begin(&found), each.operation);
+    ASSERT_EQ(found, each.sequence);
+    ASSERT_EQ(in.number(), each.bytes);
+    ASSERT_EQ(in.pointer(), each.address);
+  }
+  EXPECT_FALSE(in.bad);
+  EXPECT_EQ(in.at, in.end);
+  in.byte();
+  EXPECT_TRUE(in.bad);
+}
+
+TEST(BenchmarkParts, AddressesOfATraceAreAMap) {
+  bench::Random random(11);
+  bench::trace::Addresses addresses;
+  std::map<uint64_t, uint32_t> model;
+  // Few addresses, in clusters, so that places collide and entries move up; then enough of them to make the table grow.
+  for (uint32_t i = 0; i < 300'000; ++i) {
+    const uint64_t address = 16 + 16 * uint64_t{random.below(i < 100'000 ? 2500 : 60'000)};
+    const auto known = model.find(address);
+    ASSERT_EQ(addresses.find(address), known == model.end() ? bench::trace::kNone : known->second);
+    if (known == model.end()) {
+      addresses.put(address, i);
+      model[address] = i;
+    } else {
+      ASSERT_EQ(addresses.take(address), known->second);
+      model.erase(known);
+    }
+  }
+  for (const auto& [address, block] : model) ASSERT_EQ(addresses.take(address), block);
+}
+
+TEST(BenchmarkParts, PlacesOfAReplayAreUsedAgain) {
+  bench::trace::Places places(200);
+  EXPECT_EQ(places.of(0), 0);
+  for (uint32_t thread = 1; thread < 100; ++thread) {
+    EXPECT_EQ(places.of(thread), 1);
+    EXPECT_EQ(places.of(thread), 1);
+    EXPECT_TRUE(places.leave(thread));
+  }
+  EXPECT_EQ(places.count, 2u);
+  for (uint32_t thread = 100; thread < 200; ++thread) EXPECT_LT(places.of(thread), bench::trace::kMostThreads);
+  EXPECT_EQ(places.count, bench::trace::kMostThreads);
+  EXPECT_FALSE(places.leave(0));  // others have it, too
 }
 
 }  // namespace
