@@ -136,6 +136,8 @@ class Tuning:
         old = len(self.journal.entries) - 1
         if old > 0:
             self.say("going on after {} runs".format(old))
+        if self.work.foreign:  # a preload that silently does not take would make all settings equal
+            workload.check(self.work, subject.build(self.space.config(self.space.start), "the start", BUILD_JOBS))
         try:
             self.search.go_on()
         except OutOfTime:

@@ -20,19 +20,26 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with open(path, "rb") as file:
-                self.read(file.read())
-        except BlockingIOError:
-            raise Wrong("{}: another search is at work with it".format(path))
         except OSError as error:
             raise Wrong("{}: {}".format(path, error.strerror))
+        try:
+            self.open(head)
+        except Wrong:
+            os.close(self.file)
+            raise
+
+    def open(self, head):
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Wrong("{}: another search is at work with it".format(self.path))
+        self.read(self.path.read_bytes())
         if not self.entries:
             self.append(head)
         elif self.entries[0] != head:
             differs = [name for name in head if self.entries[0].get(name) != head[name]]
             raise Wrong("{}: of another search ({} differs): remove it, or choose another --name".format(
-                path, ", ".join(differs) or "the head"))
+                self.path, ", ".join(differs) or "the head"))
         self.place = 1
 
     def read(self, data):

@@ -255,8 +255,8 @@ class WholeSearch(_support.BenchTest):
         self.assertIn("going on after {} runs".format(len(before) - 1), done.stderr)
         self.assertEqual(self.settings_of("killed"), self.settings_of("whole"))
         self.assertEqual(self.lines_of(self.state("killed"))[:len(before)], before)
-        # No run is made twice but the one that was under way.
-        self.assertLessEqual(len(self.lines_of(self.log("killed"))), len(self.lines_of(self.log("whole"))) + 1)
+        # No run is made twice but the one that was under way, and the one that shows that the library is loaded.
+        self.assertLessEqual(len(self.lines_of(self.log("killed"))), len(self.lines_of(self.log("whole"))) + 2)
 
         for goals in (["scale_defconfig", "tuned-whole.config"],):
             subprocess.run(["make", "-s", "O=" + str(self.tree / "out"), *goals], cwd=self.tree, check=True, stdout=subprocess.DEVNULL)
@@ -278,6 +278,12 @@ class WholeSearch(_support.BenchTest):
                            (("--command", "no-such-program"), "no such program")):
             self.assert_one_line_error(self.tune("wrong", *more), part)
         self.assertFalse(self.state("wrong").exists())
+
+    def test_a_program_that_loads_no_library(self):
+        source, program = self.tree / "static.c", self.tree / "static"
+        source.write_text("int main(void) { return 0; }\n")
+        subprocess.run(["gcc", "-static", "-o", str(program), str(source)], check=True)
+        self.assert_one_line_error(self.tune("static", "--command", str(program)), "was not loaded")
 
 
 if __name__ == "__main__":
