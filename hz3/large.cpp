@@ -2,118 +2,20 @@
 #include "hz3/large.hpp"
 
 #include "hz3/central.hpp"
-#include "hz3/settings.hpp"
+#include "hz3/span_cache.hpp"
 
 namespace hz3::large {
 namespace {
 
-constexpr unsigned kCachedSpans = 8;                                    // per shard
-constexpr size_t kCacheBytes = (kPurgeReservePages << kPageShift) / 2;  // over all shards
-
 constexpr size_t kMostSegments = UINT32_MAX / kSegmentPages;  // of a span: its pages are counted in 32 bits
-
-struct CachedSpan {
-  Segment* first;
-  uint32_t count;   // segments
-  size_t resident;  // bytes from the start that may be in memory
-  uint64_t since_ms;
-};
-
-struct alignas(kCacheLine) SpanCache {
-  Mutex lock;
-  CachedSpan entry[kCachedSpans] = {};
-};
-constinit SpanCache caches[kShards];
-// relaxed, no pairs: a bound that may be overshot by what is in flight; the spans are behind their cache's lock.
-constinit std::atomic<size_t> cached_bytes{0};
-
-// Counts a span's pages towards the limits. False, and nothing is counted, when that exceeds the hard one.
-void uncount_pages(size_t pages) { PageHeap::note_spans(-static_cast<ptrdiff_t>(pages)); }
-bool count_pages(size_t pages) {
-  PageHeap::note_spans(static_cast<ptrdiff_t>(pages));
-  if (likely(!PageHeap::above_hard_limit())) return true;
-  uncount_pages(pages);
-  return false;
-}
-
-// An entry leaves the cache.
-void uncount(const CachedSpan& e) {
-  cached_bytes.fetch_sub(e.resident, std::memory_order_relaxed);
-  uncount_pages(e.resident >> kPageShift);
-}
 
 size_t segments_for(size_t bytes) { return (bytes + kSegmentBytes - 1) >> kSegmentShift; }
 size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }
-
-// Marks all pages of a span as possibly not zero, or as zero.
-void set_touched(Segment* first, uint32_t count, bool touched) {
-  for (uint32_t i = 0; i < count; i++)
-    for (unsigned w = 0; w < PageBits::kWords; w++) first[i].touched.word(w) = touched ? ~uint64_t{0} : 0;
-}
 
 bool any_touched(const Segment* first, uint32_t count) {
   for (uint32_t i = 0; i < count; i++)
     if (first[i].touched.count() != 0) return true;
   return false;
-}
-
-// Gives a span's memory to the kernel and its segments to the arena.
-void release_span(Segment* first, uint32_t count) {
-  const size_t bytes = size_t{count} << kSegmentShift;
-  if (os::calls.advise(first->start(), bytes, os::Advice::DontNeed)) set_touched(first, count, false);
-  first->span = 0;
-  arenas.release(first, count);
-}
-
-// A cached span of `count` segments; what is resident beyond `bytes` and more than a little is given back.
-Segment* take_cached(unsigned shard, uint32_t count, size_t bytes) {
-  SpanCache& cache = caches[shard];
-  CachedSpan found{};
-  {
-    LockGuard guard(cache.lock);
-    for (CachedSpan& e : cache.entry)
-      if (e.first != nullptr && e.count == count && (found.first == nullptr || e.resident > found.resident)) found = e;
-    if (found.first == nullptr) return nullptr;
-    for (CachedSpan& e : cache.entry)
-      if (e.first == found.first) e.first = nullptr;
-  }
-  uncount(found);
-  const size_t keep = round_up(bytes, os::page_size());
-  if (found.resident > keep + bytes / 16)
-    os::calls.advise(found.first->start() + keep, found.resident - keep, os::Advice::DontNeed);
-  return found.first;
-}
-
-// Puts a span into the cache; the oldest entry makes room. False when it is too large for it, or memory is to be given back.
-bool cache_span(unsigned shard, Segment* first, uint32_t count, size_t resident) {
-  if (resident > kCacheBytes / 2 || PageHeap::above_soft_limit()) return false;
-  SpanCache& cache = caches[shard];
-  CachedSpan evicted[kCachedSpans];
-  unsigned n = 0;
-  {
-    LockGuard guard(cache.lock);
-    size_t total = cached_bytes.fetch_add(resident, std::memory_order_relaxed) + resident;
-    CachedSpan* place = nullptr;
-    for (;;) {
-      CachedSpan* oldest = nullptr;
-      place = nullptr;
-      for (CachedSpan& e : cache.entry) {
-        if (e.first == nullptr) {
-          place = &e;
-        } else if (oldest == nullptr || e.since_ms < oldest->since_ms) {
-          oldest = &e;
-        }
-      }
-      if (oldest == nullptr || (place != nullptr && total <= kCacheBytes)) break;
-      total -= oldest->resident;
-      uncount(*oldest);
-      evicted[n++] = *oldest;
-      oldest->first = nullptr;
-    }
-    *place = CachedSpan{first, count, resident, os::now_ms()};
-  }
-  for (unsigned i = 0; i < n; i++) release_span(evicted[i].first, evicted[i].count);
-  return true;
 }
 
 void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
@@ -151,9 +53,8 @@ void free_span(Run* run) {
   const unsigned shard = run->shard;
   const size_t pages = run->pages;
   PageHeap::return_descriptor(shard, run);
-  if (cache_span(shard, first, count, pages << kPageShift)) return;
   uncount_pages(pages);
-  release_span(first, count);
+  give_span(shard, first, count, pages << kPageShift);
 }
 
 // A span whose addresses are not ours any more: its segments stay taken for ever.
@@ -204,9 +105,6 @@ bool resize_run(Run* run, unsigned pages) {
 }
 
 }  // namespace
-
-Mutex& span_mutex(unsigned shard) { return caches[shard].lock; }
-size_t cached_span_bytes() { return cached_bytes.load(std::memory_order_relaxed); }
 
 void* allocate(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
   const size_t pages = pages_for(bytes);
@@ -262,7 +160,7 @@ void* move(unsigned shard, void* p, size_t bytes) {
   const size_t pages = from->pages;
   uncount_pages(pages);  // they are not held twice
   void* to = allocate_span(shard, bytes, 1, &zero);
-  PageHeap::note_spans(static_cast<ptrdiff_t>(pages));
+  recount_pages(pages);
   if (to == nullptr) return nullptr;
   const os::Moved moved = os::calls.move(p, to, held);
   if (unlikely(moved != os::Moved::Yes)) {
@@ -280,25 +178,6 @@ void* move(unsigned shard, void* p, size_t bytes) {
   uncount_pages(pages);
   release_span(first, count);
   return to;
-}
-
-void purge_spans(uint64_t now_ms, bool everything) {
-  if (cached_span_bytes() == 0) return;
-  const uint64_t decay = settings::decay_ms();
-  for (SpanCache& cache : caches) {
-    CachedSpan old[kCachedSpans];
-    unsigned n = 0;
-    {
-      LockGuard guard(cache.lock);
-      for (CachedSpan& e : cache.entry) {
-        if (e.first == nullptr || (!everything && now_ms - e.since_ms < decay)) continue;
-        uncount(e);
-        old[n++] = e;
-        e.first = nullptr;
-      }
-    }
-    for (unsigned i = 0; i < n; i++) release_span(old[i].first, old[i].count);
-  }
 }
 
 }  // namespace hz3::large

@@ -2,8 +2,7 @@
 // (hz3/large_classes.hpp), of which there is only what is special here; above, spans: whole segments of their
 // own, moved by the kernel when they grow. Their size is a multiple of the page.
 //
-// Owner of a large block's Run: whoever holds the block. Freed spans wait a short while in a small cache per shard, guarded
-// by that shard's span lock, so that no call takes a process-wide lock in the usual case.
+// Owner of a large block's Run: whoever holds the block. Freed spans wait a short while in the cache of hz3/span_cache.hpp.
 #pragma once
 
 #include "hz3/page_heap.hpp"

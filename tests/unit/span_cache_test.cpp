@@ -12,7 +12,7 @@ using test::Blocks;
 using test::Call;
 using test::Kernel;
 
-constexpr size_t kCacheBytes = (kPurgeReservePages << kPageShift) / 2;
+constexpr size_t kReserveBytes = kPurgeReservePages << kPageShift;
 
 char* take(size_t bytes, unsigned shard = 0, bool* zero = nullptr) {
   bool ignored = false;
@@ -23,9 +23,15 @@ void give(void* p) { large::free(p, tag_of(p)); }
 class SpanCache : public testing::Test {
  protected:
   void SetUp() override {
-    if constexpr (kCacheBytes < 8 * kSegmentBytes) GTEST_SKIP() << "nothing is cached in this configuration";
+    if constexpr (kReserveBytes < 32 * kSegmentBytes) GTEST_SKIP() << "little is cached in this configuration";
     test::no_ticks();
     api::trim();
+    give(take(kReserveBytes));
+    large::purge_spans(0, true);
+    for (int i = 0; i < 200; i++) large::purge_spans(0, false);  // what was in use, and asked for, is forgotten
+    // Tests use up to so much at once: as much may wait.
+    give(take(kReserveBytes));
+    large::purge_spans(0, true);
   }
   void TearDown() override { EXPECT_NOTHING_LOST(); }
 };
@@ -35,9 +41,6 @@ TEST_F(SpanCache, ASpanOfAsManySegmentsIsUsedAgain) {
   memset(p, 1, 2 * kSegmentBytes);
   give(p);
   EXPECT_EQ(large::cached_span_bytes(), 2 * kSegmentBytes);
-  char* other = take(3 * kSegmentBytes);
-  EXPECT_NE(other, p);
-  give(other);
   if constexpr (kShards > 1) {
     char* of_other_shard = take(2 * kSegmentBytes, 1);
     EXPECT_NE(of_other_shard, p) << "each shard has its own";
@@ -50,15 +53,63 @@ TEST_F(SpanCache, ASpanOfAsManySegmentsIsUsedAgain) {
   give(p);
 }
 
-TEST_F(SpanCache, OfSeveralTheOneMostInMemoryIsTaken) {
+TEST_F(SpanCache, OfSeveralTheOneIsTakenThatIsInMemoryNearlyAsFar) {
   char* small = take(kSegmentBytes + kPageSize);
   char* full = take(2 * kSegmentBytes);
   char* medium = take(kSegmentBytes + 100 * kPageSize);
   for (char* p : {small, full, medium}) give(p);
-  EXPECT_EQ(take(2 * kSegmentBytes), full);
-  EXPECT_EQ(take(2 * kSegmentBytes), medium);
-  EXPECT_EQ(take(2 * kSegmentBytes), small);
+  EXPECT_EQ(take(kSegmentBytes + 80 * kPageSize), medium);
+  EXPECT_EQ(take(kSegmentBytes + 10 * kPageSize), small);
+  EXPECT_EQ(take(kSegmentBytes + 10 * kPageSize), full);
   for (char* p : {small, full, medium}) give(p);
+}
+
+TEST_F(SpanCache, OfALongerOneAsMuchIsTakenAsIsNeeded) {
+  char* p = take(6 * kSegmentBytes);
+  memset(p, 1, 6 * kSegmentBytes);
+  give(p);
+  EXPECT_EQ(take(2 * kSegmentBytes), p);
+  EXPECT_EQ(large::cached_span_bytes(), 4 * kSegmentBytes);
+  EXPECT_EQ(take(4 * kSegmentBytes), p + 2 * kSegmentBytes);
+  EXPECT_EQ(large::cached_span_bytes(), 0u);
+  EXPECT_TRUE(test::all_bytes(p, 6 * kSegmentBytes, 1)) << "nothing of it went back";
+  give(p);
+  give(p + 2 * kSegmentBytes);
+}
+
+TEST_F(SpanCache, NeighboursAreTakenAsOne) {
+  char* whole = take(7 * kSegmentBytes);
+  give(whole);
+  char* parts[] = {take(2 * kSegmentBytes), take(kSegmentBytes + kPageSize), take(3 * kSegmentBytes)};
+  ASSERT_EQ(parts[1], whole + 2 * kSegmentBytes);
+  ASSERT_EQ(parts[2], whole + 4 * kSegmentBytes);
+  for (char* p : parts) memset(p, 1, kSegmentBytes);
+  for (int i : {1, 0, 2}) give(parts[i]);
+  const size_t in_use = arenas.bytes_in_use();
+  EXPECT_EQ(take(6 * kSegmentBytes + kPageSize), whole);
+  EXPECT_EQ(arenas.bytes_in_use(), in_use);
+  for (char* p : parts) EXPECT_TRUE(test::all_bytes(p, kSegmentBytes, 1));
+  EXPECT_EQ(large::cached_span_bytes(), 0u);
+  give(whole);
+}
+
+TEST_F(SpanCache, AShorterOneIsMadeLongerWhereThereIsRoom) {
+  char* p = take(2 * kSegmentBytes);
+  memset(p, 1, 2 * kSegmentBytes);
+  give(p);
+  EXPECT_EQ(take(5 * kSegmentBytes), p);
+  EXPECT_TRUE(test::all_bytes(p, 2 * kSegmentBytes, 1));
+  EXPECT_TRUE(test::all_bytes(p + 2 * kSegmentBytes, 3 * kSegmentBytes, 0));
+  char* behind = take(kSegmentBytes);
+  char* last = take(kSegmentBytes);
+  give(behind);
+  EXPECT_NE(take(2 * kSegmentBytes), behind) << "somebody is in the way";
+  EXPECT_EQ(large::cached_span_bytes(), kSegmentBytes) << "it waits on";
+  EXPECT_EQ(take(kSegmentBytes), behind);
+  give(p);
+  give(last);
+  give(behind);
+  give(last + kSegmentBytes);
 }
 
 TEST_F(SpanCache, WhatIsInMemoryBeyondTheNewSizeGoesBack) {
@@ -77,37 +128,60 @@ TEST_F(SpanCache, WhatIsInMemoryBeyondTheNewSizeGoesBack) {
   give(p);
 }
 
-TEST_F(SpanCache, HoldsEightOfAShardAndTheOldestMakesRoom) {
-  if constexpr (kCacheBytes < 16 * kSegmentBytes) GTEST_SKIP() << "the bytes are the bound";
+TEST_F(SpanCache, HoldsThirtyTwoOfAShardAndTheOldestMakesRoom) {
   Blocks spans;
-  for (int i = 0; i < 10; i++) spans.push_back(take(kSegmentBytes));
+  for (int i = 0; i < 34; i++) spans.push_back(take(kSpanMinBytes + kPageSize));
   const size_t in_use = arenas.bytes_in_use();
   for (size_t i = 0; i < spans.size(); i++) {
     give(spans[i]);
     // The clock tells which is the oldest, and it is coarse.
     for (const uint64_t now = os::now_ms(); os::now_ms() == now;) std::this_thread::yield();
-    EXPECT_EQ(large::cached_span_bytes(), (i < 8 ? i + 1 : 8) * kSegmentBytes);
-    EXPECT_EQ(arenas.bytes_in_use(), in_use - (i < 8 ? 0 : i - 7) * kSegmentBytes);
+    EXPECT_EQ(arenas.bytes_in_use(), in_use - (i < 32 ? 0 : i - 31) * kSegmentBytes);
   }
   Blocks cached;
-  for (int i = 0; i < 8; i++) cached.push_back(take(kSegmentBytes));
+  for (int i = 0; i < 32; i++) cached.push_back(take(kSpanMinBytes + kPageSize));
   EXPECT_EQ(test::as_set(cached), test::as_set({spans.begin() + 2, spans.end()}));
   for (void* p : cached) give(p);
 }
 
-TEST_F(SpanCache, HoldsSoManyBytesAndNothingThatIsHalfOfThem) {
-  char* too_large = take(kCacheBytes / 2 + 1);
-  give(too_large);
-  EXPECT_EQ(large::cached_span_bytes(), 0u);
+TEST_F(SpanCache, WhatWaitsDoesNotAddToTheMostThatWasInUse) {
+  for (int i = 0; i < 200; i++) large::purge_spans(0, false);
   Blocks spans;
-  for (int i = 0; i < 6; i++) spans.push_back(take(kCacheBytes / 4));
-  for (void* p : spans) {
-    give(p);
-    EXPECT_LE(large::cached_span_bytes(), kCacheBytes);
+  for (int i = 0; i < 5; i++) spans.push_back(take(kReserveBytes / 8));
+  give(spans[0]);
+  EXPECT_EQ(large::cached_span_bytes(), kReserveBytes / 8);
+  // More of them are used, and fewer may wait: the eighth of the reserve that may in any case.
+  char* others[] = {take(kReserveBytes / 4), take(kReserveBytes / 4)};
+  EXPECT_LE(large::cached_span_bytes(), kReserveBytes / 8);
+  for (size_t i = 1; i < spans.size(); i++) give(spans[i]);
+  for (char* p : others) give(p);
+  EXPECT_LE(large::cached_span_bytes(), kReserveBytes);
+  EXPECT_GT(large::cached_span_bytes(), kReserveBytes / 2);
+}
+
+TEST_F(SpanCache, ItsLimitDoublesWhenARefusedOneIsAskedForAndFallsBack) {
+  const size_t bytes = 3 * kReserveBytes / 2;
+  const auto stays = [&] {
+    give(take(bytes));
+    const bool yes = large::cached_span_bytes() == bytes;
+    if (!yes) {
+      EXPECT_EQ(large::cached_span_bytes(), 0u);
+    }
+    return yes;
+  };
+  EXPECT_FALSE(stays()) << "nobody has asked for it again";
+  EXPECT_TRUE(stays()) << "now somebody has";
+  EXPECT_TRUE(stays());
+  large::purge_spans(0, true);
+  for (int i = 0; i < 10; i++) large::purge_spans(0, false);  // none is taken in between
+  EXPECT_FALSE(stays());
+  // Eight times the reserve at the most.
+  for (int i = 0; i < 10; i++) {
+    give(take(9 * kReserveBytes));
+    EXPECT_EQ(large::cached_span_bytes(), 0u);
   }
-  EXPECT_EQ(large::cached_span_bytes(), kCacheBytes);
-  give(take(kCacheBytes / 2));
-  EXPECT_EQ(large::cached_span_bytes(), kCacheBytes);
+  give(take(7 * kReserveBytes));
+  EXPECT_EQ(large::cached_span_bytes(), 7 * kReserveBytes);
 }
 
 TEST_F(SpanCache, SpansWaitForTheDecayTimeAndNoLonger) {
