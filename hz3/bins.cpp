@@ -108,8 +108,7 @@ unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   void* list = std::exchange(tc->second[slot], std::exchange(head, nullptr));
   const unsigned count = std::exchange(tc->second_most[slot], static_cast<uint16_t>(most));
   if (list != nullptr) give_away(tc, slot, list, count);
-  if (tc->overflowed[slot] >= kOverflowsOfAHoarder)
-    give_away(tc, slot, std::exchange(tc->second[slot], nullptr), most);
+  if (tc->overflowed[slot] >= kOverflowsOfAHoarder) give_away(tc, slot, std::exchange(tc->second[slot], nullptr), most);
   return 0;
 }
 
