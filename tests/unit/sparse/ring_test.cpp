@@ -116,7 +116,7 @@ TEST_F(Ring, ItsCountersMayWrap) {
   test::give_back(blocks);
 }
 
-// The flush of a full ring is a change within a change.
+// The flush of a full ring is a change within a change. It comes to the oldest entry's block first, which carries others.
 struct Interruption {
   static inline SparseRing* ring = nullptr;
   static inline char* page = nullptr;
@@ -132,12 +132,12 @@ TEST_F(Ring, IsBusyUntilThePushThatFlushedItIsDone) {
   const Blocks blocks = test::blocks_of(0, slot, kRingSlots + 1);
   for (unsigned i = 0; i < kRingSlots; i++) ring->stash_push(0, slot, blocks[i]);
   Interruption::ring = ring.get();
-  Interruption::page = static_cast<char*>(blocks[10]);
+  Interruption::page = static_cast<char*>(blocks[0]);
   struct sigaction action {
   }, before{};
   action.sa_handler = Interruption::handler;
   ASSERT_EQ(sigaction(SIGSEGV, &action, &before), 0);
-  mprotect(blocks[10], kPageSize, PROT_NONE);
+  mprotect(blocks[0], kPageSize, PROT_NONE);
   EXPECT_FALSE(ring->busy());
   ring->stash_push(0, slot, blocks[kRingSlots]);
   sigaction(SIGSEGV, &before, nullptr);
