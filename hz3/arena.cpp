@@ -2,6 +2,7 @@
 #include "hz3/arena.hpp"
 
 #include "hz3/message.hpp"
+#include "hz3/settings.hpp"
 
 namespace hz3 {
 
@@ -134,6 +135,11 @@ bool Arena::commit_to(uint32_t end) {
     upto = end;
     if (!make_usable(held_, from, size_t{upto - segments_usable_} << kSegmentShift)) return false;
   }
+  // What it says of huge pages the kernel may ignore.
+  const HugePages huge = settings::huge_pages();
+  if (huge == HugePages::Never || huge == HugePages::Always)
+    os::calls.advise(from, size_t{upto - segments_usable_} << kSegmentShift,
+                     huge == HugePages::Always ? os::Advice::HugePage : os::Advice::NoHugePage);
   segments_usable_ = upto;
   return true;
 }

@@ -47,6 +47,14 @@ inline constexpr unsigned kPurgeDecayMs = CONFIG_HZ3_PURGE_DECAY_MS;
 inline constexpr size_t kPurgeReservePages = (size_t{CONFIG_HZ3_PURGE_RESERVE_MIB} << 20) >> kPageShift;
 inline constexpr bool kBackgroundThreadDefault = CONFIG_HZ3_BACKGROUND_THREAD;
 
+// What the kernel is told about huge pages; the numbers are those of mallopt.
+enum class HugePages : int { System, Never, Dense, Always };
+inline constexpr HugePages kHugePagesDefault = CONFIG_HZ3_HUGE_PAGES_NEVER    ? HugePages::Never
+                                               : CONFIG_HZ3_HUGE_PAGES_DENSE  ? HugePages::Dense
+                                               : CONFIG_HZ3_HUGE_PAGES_ALWAYS ? HugePages::Always
+                                                                              : HugePages::System;
+inline constexpr size_t kHugePageBytes = size_t{2} << 20;
+
 // Large blocks: above this many bytes a block gets whole segments of its own.
 inline constexpr size_t kSpanMinBytes = size_t{CONFIG_HZ3_SPAN_MIN_KIB} << 10;
 

@@ -7,5 +7,6 @@
 #define M_HZ3_BACKGROUND_THREAD 0x687a3302 /* 0, 1 */
 #define M_HZ3_SOFT_LIMIT_MIB 0x687a3303    /* 0..1073741824 MiB; 0: none */
 #define M_HZ3_HARD_LIMIT_MIB 0x687a3304    /* the same */
+#define M_HZ3_HUGE_PAGES 0x687a3305        /* 0 as the system is set, 1 never, 2 dense, 3 always */
 
 #endif

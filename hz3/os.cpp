@@ -14,6 +14,9 @@
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -83,6 +86,15 @@ bool advise(void* p, size_t bytes, Advice advice) {
     case Advice::Cold:
       value = MADV_COLD;
       break;
+    case Advice::HugePage:
+      value = MADV_HUGEPAGE;
+      break;
+    case Advice::NoHugePage:
+      value = MADV_NOHUGEPAGE;
+      break;
+    case Advice::Collapse:
+      value = MADV_COLLAPSE;
+      break;
   }
   return syscall(SYS_madvise, p, bytes, value) == 0;
 }
@@ -103,6 +115,16 @@ Moved move(void* from, void* to, size_t bytes) {
 }  // namespace
 
 Calls calls = {reserve, claim, commit, decommit, release, advise, move};
+
+unsigned resident_pages(const void* p, size_t bytes) {
+  ErrnoGuard guard;
+  unsigned char seen[512] = {};
+  const size_t pages = bytes / page_size();
+  if (pages > sizeof seen || syscall(SYS_mincore, p, bytes, seen) != 0) return 0;
+  unsigned n = 0;
+  for (size_t i = 0; i < pages; i++) n += seen[i] & 1;
+  return n;
+}
 
 size_t page_size() {
   static size_t size = 0;  // relaxed: a race stores the same value twice, and nothing else is read by it

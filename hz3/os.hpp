@@ -11,8 +11,8 @@
 
 namespace hz3::os {
 
-// What free pages are told to the kernel; the meaning of each is madvise(2)'s.
-enum class Advice { DontNeed, Free, Cold };
+// What the kernel is told about pages; the meaning of each is madvise(2)'s.
+enum class Advice { DontNeed, Free, Cold, HugePage, NoHugePage, Collapse };
 
 // How a move ended. Lost: it did not happen, and the target's addresses may be somebody else's by now.
 enum class Moved { Yes, No, Lost };
@@ -36,6 +36,8 @@ struct Calls {
 };
 HZ3_HIDDEN extern Calls calls;
 
+// How many of the kernel's pages of [p, p + bytes) are in memory, bytes at most 512 of them: 0 when it does not tell.
+unsigned resident_pages(const void* p, size_t bytes);
 // The kernel's page size in bytes, read once.
 size_t page_size();
 // Whether the kernel places new mappings from the top of a free stretch of addresses downwards, as it does unless a program

@@ -2,6 +2,7 @@
 #include "hz3/page_heap.hpp"
 
 #include "hz3/message.hpp"
+#include "hz3/settings.hpp"
 
 namespace hz3 {
 
@@ -44,6 +45,7 @@ void PageHeap::relist(Segment* s) {
   const unsigned want = list_for(s->longest);
   if (s->list == want) return;
   unlist(s);
+  if (want == 0) note_full(s);
   s->list = static_cast<uint8_t>(want);
   s->prev = nullptr;
   s->next = list_[want];
@@ -72,7 +74,8 @@ void PageHeap::forget_dirty(Segment* s) {
 
 void PageHeap::adopt(Segment* s, unsigned self) {
   s->heap = static_cast<uint8_t>(self);
-  s->on_dirty_list = false;
+  s->on_dirty_list = s->on_full_list = s->huge = false;
+  if (settings::huge_pages() == HugePages::Always) s->swept_ms = os::now_ms();  // a huge page from the start
   segments_++;
   free_pages_.fetch_add(kSegmentPages, std::memory_order_relaxed);
   if (s->dirty_pages != 0) {

@@ -42,6 +42,9 @@ class PageHeap {
   // Gives back what has been free for the decay time (`everything`: all that is free) and empty segments. Any thread.
   static void purge_all(uint64_t now_ms, bool everything);
 
+  // Makes segments huge pages that have been dense for a tick, a few at a time; nothing but in that mode. Once a tick.
+  static void collapse_dense();
+
   static size_t dirty_pages();
   // The dirty pages that are kept until they decay: a 32nd of what was in use of late, at most the configured reserve. Those
   // above it decay within the time of a swing.
@@ -101,6 +104,10 @@ class PageHeap {
   void forget_dirty(Segment* s);
   void purge(uint64_t now_ms, bool everything);
   unsigned purge_segment(Segment* s, uint64_t now_ms, bool everything);
+  static bool keeps_huge(const Segment* s);
+  void note_full(Segment* s);
+  void forget_full(Segment* s);
+  void collapse(Segment* s);
   void count_dirty(int more);
   static void note_used(size_t pages);
   static void note_unused(size_t pages);
@@ -111,12 +118,14 @@ class PageHeap {
   Segment* list_[kLists] = {};
   Segment* dirty_first_ = nullptr;
   Segment* dirty_last_ = nullptr;
+  Segment* full_ = nullptr;      // without a free page, on their way to be huge pages
   Run* spare_[kArenasMax] = {};  // unused run descriptors, by arena
   size_t segments_ = 0;
   // relaxed: changed under lock_, read without it as hints for those who look for pages to share, and for statistics.
   // No load pairs with a store: whoever acts on one takes lock_ and looks again.
   std::atomic<size_t> free_pages_{0};
   std::atomic<size_t> dirty_pages_{0};
+  std::atomic<size_t> full_segments_{0};
   std::atomic<size_t> dirty_segments_{0};  // on the list for the purge to look at; purge_all() locks when there are any
 };
 HZ3_HIDDEN extern PageHeap page_heaps[kPageHeaps];

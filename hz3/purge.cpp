@@ -23,6 +23,11 @@ void whole_kernel_pages(unsigned* first, unsigned* end) {
   *end = *end / per * per;
 }
 
+// For how long short stretches of dirty pages are gathered. In what may be a huge page any stretch but the whole of it is
+// short: to give it back the kernel has to split the page, and the rest of it is small pages from then on.
+constexpr unsigned kHugePatience = 4;
+uint64_t patience_ms(bool huge) { return (huge ? kHugePatience : 1) * settings::decay_ms(); }
+
 // The stretches of set bits that are at least `least` long.
 PageBits long_stretches(const PageBits& bits, unsigned least) {
   PageBits chosen = bits;
@@ -41,10 +46,11 @@ PageBits long_stretches(const PageBits& bits, unsigned least) {
 // unlocks while in the kernel. Returns the number of pages given back.
 unsigned PageHeap::purge_segment(Segment* s, uint64_t now_ms, bool everything) {
   PageBits chosen = everything ? s->dirty : s->dirty & s->aging;
-  if (everything || now_ms - s->swept_ms >= settings::decay_ms()) {
+  const bool huge = keeps_huge(s);
+  if (everything || now_ms - s->swept_ms >= patience_ms(huge)) {
     s->swept_ms = now_ms;
   } else {
-    chosen = long_stretches(chosen, kStretchPages);
+    chosen = long_stretches(chosen, huge ? kSegmentPages : kStretchPages);
   }
   unsigned pages = 0;
   for (unsigned w = 0; w < PageBits::kWords; w++) {
@@ -59,6 +65,7 @@ unsigned PageHeap::purge_segment(Segment* s, uint64_t now_ms, bool everything) {
   if (s->dirty_pages != 0) note_dirty(s);
   if (pages == 0) return 0;
 
+  s->huge = false;
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
   free_pages_.fetch_sub(pages, std::memory_order_relaxed);
   remeasure(s);
@@ -99,9 +106,16 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
     const bool all = everything || dirty > most_dirty_pages(now_ms);
     const uint64_t decay = dirty > reserve_pages() ? swing_ms() : settings::decay_ms();
     if (!all && now_ms - s->dirty_since_ms < decay / 2) return;
+    if (s->collapsing) {  // it has its turn when it is done
+      forget_dirty(s);
+      note_dirty(s);
+      continue;
+    }
     // Where nothing was freed of late, there is no need to tell older pages from newer ones on a first visit.
-    purge_segment(s, now_ms, all || now_ms >= s->dirtied_ms + decay);
-    if (s->free_pages == kSegmentPages && s->dirty_pages == 0) {
+    const bool huge = keeps_huge(s);
+    purge_segment(s, now_ms, all || now_ms >= s->dirtied_ms + (huge ? patience_ms(true) : decay));
+    if (s->free_pages == kSegmentPages && s->dirty_pages == 0 && !s->collapsing) {
+      forget_full(s);
       unlist(s);
       segments_--;
       free_pages_.fetch_sub(kSegmentPages, std::memory_order_relaxed);

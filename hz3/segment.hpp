@@ -47,6 +47,7 @@ struct Segment {
   Segment* prev;
   Segment* dirty_next;  // in the heap's list of segments with dirty pages, oldest first
   Segment* dirty_prev;
+  Segment* full_next;  // in the heap's list of segments that may be made huge pages
   Arena* arena;
   uint64_t dirty_since_ms;  // when it was put on that list
   uint64_t dirtied_ms;      // when pages of it were last freed, at the latest
@@ -59,6 +60,10 @@ struct Segment {
   uint8_t heap;  // the number of the page heap
   uint8_t list;  // which list of that heap; kNoList when on none
   bool on_dirty_list;
+  bool on_full_list;
+  bool full_at_tick;  // was on that list at the last tick already
+  bool collapsing;    // the kernel has it in hand, without a lock
+  bool huge;          // was made huge pages, and no part of it was given back since
 
   static constexpr uint8_t kNoList = 255;
   char* start() const;

@@ -15,12 +15,15 @@ struct Description {
   const char* name;  // of the variable
   int parameter;     // of mallopt
   int least, most;
+  const char* const* words;  // in the environment instead of numbers, from 0; nullptr where it is numbers
 };
+constexpr const char* kHugePageWords[] = {"system", "never", "dense", "always"};
 constexpr Description kDescriptions[kSettings] = {
-    {"HZ3_DECAY_MS", M_HZ3_DECAY_MS, -1, 600000},
-    {"HZ3_BACKGROUND_THREAD", M_HZ3_BACKGROUND_THREAD, 0, 1},
-    {"HZ3_SOFT_LIMIT_MIB", M_HZ3_SOFT_LIMIT_MIB, 0, 1 << 30},
-    {"HZ3_HARD_LIMIT_MIB", M_HZ3_HARD_LIMIT_MIB, 0, 1 << 30},
+    {"HZ3_DECAY_MS", M_HZ3_DECAY_MS, -1, 600000, nullptr},
+    {"HZ3_BACKGROUND_THREAD", M_HZ3_BACKGROUND_THREAD, 0, 1, nullptr},
+    {"HZ3_SOFT_LIMIT_MIB", M_HZ3_SOFT_LIMIT_MIB, 0, 1 << 30, nullptr},
+    {"HZ3_HARD_LIMIT_MIB", M_HZ3_HARD_LIMIT_MIB, 0, 1 << 30, nullptr},
+    {"HZ3_HUGE_PAGES", M_HZ3_HUGE_PAGES, 0, 3, kHugePageWords},
 };
 
 // A plain decimal number. False when the text is none, or out of range.
@@ -39,6 +42,13 @@ bool parse_number(const char* text, int least, int most, int* value) {
   return true;
 }
 
+bool parse(const Description& d, const char* text, int* value) {
+  if (d.words == nullptr) return parse_number(text, d.least, d.most, value);
+  for (int i = d.least; i <= d.most; i++)
+    if (strcmp(text, d.words[i]) == 0) return *value = i, true;
+  return false;
+}
+
 void number(Line& line, int value) {
   if (value < 0) line.text("-");
   line.number(static_cast<size_t>(value < 0 ? -static_cast<long>(value) : value));
@@ -47,8 +57,12 @@ void number(Line& line, int value) {
 HZ3_SLOW void tell_of_wrong_value(const Description& d, const char* text) {
   Line line;
   line.text("hz3: ").text(d.name).text("=").text(text).text(": ignored; allowed: ");
-  number(line, d.least);
-  number(line.text(".."), d.most);
+  if (d.words == nullptr) {
+    number(line, d.least);
+    number(line.text(".."), d.most);
+  } else {
+    for (int i = d.least; i <= d.most; i++) line.text(i == d.least ? "" : ", ").text(d.words[i]);
+  }
   line.print();
 }
 
@@ -61,7 +75,8 @@ const char* value_in(const char* entry, const char* name) {
 
 }  // namespace
 
-constinit std::atomic<int> values[kSettings] = {kPurgeDecayMs, kBackgroundThreadDefault, 0, 0};
+constinit std::atomic<int> values[kSettings] = {kPurgeDecayMs, kBackgroundThreadDefault, 0, 0,
+                                                static_cast<int>(kHugePagesDefault)};
 constinit std::atomic<size_t> reserve{kPurgeReservePages};
 
 void read_environment(const char* const* environment, bool secure) {
@@ -74,7 +89,7 @@ void read_environment(const char* const* environment, bool secure) {
       if (text == nullptr || seen[i]) continue;
       seen[i] = true;
       int value = 0;
-      if (parse_number(text, d.least, d.most, &value)) {
+      if (parse(d, text, &value)) {
         values[i].store(value, std::memory_order_relaxed);
       } else {
         tell_of_wrong_value(d, text);

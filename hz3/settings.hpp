@@ -15,7 +15,7 @@
 
 namespace hz3::settings {
 
-enum Setting : unsigned { kDecayMs, kBackgroundThread, kSoftLimitMib, kHardLimitMib, kSettings };
+enum Setting : unsigned { kDecayMs, kBackgroundThread, kSoftLimitMib, kHardLimitMib, kHugePages, kSettings };
 
 HZ3_HIDDEN extern std::atomic<int> values[kSettings];
 HZ3_HIDDEN extern std::atomic<size_t> reserve;
@@ -35,6 +35,7 @@ inline uint64_t decay_ms() {
 }
 inline bool background_thread() { return value(kBackgroundThread) != 0; }
 
+inline HugePages huge_pages() { return static_cast<HugePages>(value(kHugePages)); }
 // Pages that the heap may hold: above the first it gives back what is free at once, above the second it fails. kAllPages when
 // there is no such limit.
 inline size_t limit_pages(Setting limit) {

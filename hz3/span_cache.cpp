@@ -41,7 +41,7 @@ size_t limit() {
 }
 size_t allowed() {
   const size_t used = used_pages.load(std::memory_order_relaxed), peak = peak_pages.load(std::memory_order_relaxed);
-  const size_t below_peak = ((peak > used ? peak - used : 0) << kPageShift) + reserve_bytes() / 8;
+  const size_t below_peak = ((peak > used ? peak - used : 0) << kPageShift) + reserve_bytes() / 32;
   return below_peak < limit() ? below_peak : limit();
 }
 

@@ -4,7 +4,7 @@
 // in anew. How much may wait is bounded in three ways. In all it is the reserve of free pages, once more; that doubles, up to
 // eight times, when a span is asked for after one was refused, and falls back at ticks between which nothing was taken. And the
 // cache does not add to the peak of the program: what is in use and what waits are together no more than what was in use of
-// late, and an eighth of the reserve.
+// late, and a 32nd of the reserve.
 //
 // Owner: a cache per shard, guarded by its lock, so that no call takes a process-wide lock in the usual case; no system call is
 // done while it is held. A span in it is nobody's: its segments are not tagged.

@@ -66,6 +66,20 @@ TEST_F(Settings, AWrongValueIsToldInOneLineAndTheDefaultStays) {
   EXPECT_EQ(read({"HZ3_BACKGROUND_THREAD=2"}), "hz3: HZ3_BACKGROUND_THREAD=2: ignored; allowed: 0..1\n");
 }
 
+TEST_F(Settings, HugePagesAreNamedInTheEnvironment) {
+  const HugePages modes[] = {HugePages::System, HugePages::Never, HugePages::Dense, HugePages::Always};
+  const char* entries[] = {"HZ3_HUGE_PAGES=system", "HZ3_HUGE_PAGES=never", "HZ3_HUGE_PAGES=dense", "HZ3_HUGE_PAGES=always"};
+  for (int i = 0; i < 4; i++) {
+    EXPECT_EQ(read({entries[i]}), "");
+    EXPECT_EQ(settings::huge_pages(), modes[i]);
+    settings::values[settings::kHugePages] = 0;
+    EXPECT_EQ(info::mallopt(M_HZ3_HUGE_PAGES, i), 1);
+    EXPECT_EQ(settings::huge_pages(), modes[i]);
+  }
+  EXPECT_EQ(info::mallopt(M_HZ3_HUGE_PAGES, 4), 0);
+  EXPECT_EQ(read({"HZ3_HUGE_PAGES=3"}), "hz3: HZ3_HUGE_PAGES=3: ignored; allowed: system, never, dense, always\n");
+}
+
 TEST_F(Settings, OtherVariablesAndEmptyOnesAreNobodysBusiness) {
   EXPECT_EQ(read({"HZ3_DECAY_MS=", "HZ3_DECAY_MSX=7", "HZ3_DECAY_M=7", "HZ3_DECAY_MS", "XHZ3_DECAY_MS=7", "", "HZ3_NO_SUCH=x"}),
             "");

@@ -150,7 +150,7 @@ TEST_F(SpanCache, WhatWaitsDoesNotAddToTheMostThatWasInUse) {
   for (int i = 0; i < 5; i++) spans.push_back(take(kReserveBytes / 8));
   give(spans[0]);
   EXPECT_EQ(large::cached_span_bytes(), kReserveBytes / 8);
-  // More of them are used, and fewer may wait: the eighth of the reserve that may in any case.
+  // More of them are used, and fewer may wait: the little that may in any case.
   char* others[] = {take(kReserveBytes / 4), take(kReserveBytes / 4)};
   EXPECT_LE(large::cached_span_bytes(), kReserveBytes / 8);
   for (size_t i = 1; i < spans.size(); i++) give(spans[i]);
