@@ -45,8 +45,9 @@ info-lanes: $(addprefix info-of-,$(lanes))
 # -- install --
 PHONY += install
 install: all
-	$(Q)mkdir -p $(DESTDIR)$(LIBDIR)
+	$(Q)mkdir -p $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/include
 	$(Q)install -m 755 $(obj)$(library) $(DESTDIR)$(LIBDIR)/$(library)
+	$(Q)install -m 644 $(abs_srctree)/hz3/hz3.h $(DESTDIR)$(PREFIX)/include/hz3.h
 	@$(call say,INSTALL,$(DESTDIR)$(LIBDIR)/$(library))
 
 # -- help for editors --

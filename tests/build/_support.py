@@ -51,6 +51,7 @@ def make_toy(target):
     """The toy's hz3/ uses HZ3_REFILL_BATCH everywhere, HZ3_REMOTE_RING_SLOTS in hz3/remote/ alone, and HZ3_PURGE_DECAY_MS in
     hz3/purge.cpp alone, through a constant that is made of another."""
     copy_build(target)
+    write(target + "/hz3/hz3.h", "#define M_TOY 1\n")
     write(target + "/hz3/config.hpp", '#pragma once\n#include "autoconf.h"\ninline constexpr int toy_batch = CONFIG_HZ3_REFILL_BATCH;\n'
           'inline constexpr int toy_decay = CONFIG_HZ3_PURGE_DECAY_MS;\ninline constexpr int toy_late = toy_decay * 2;\n')
     write(

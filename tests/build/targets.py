@@ -260,6 +260,7 @@ class Targets(BuildTest):
         self.make("fast_defconfig")
         self.make("install", "-j4", "DESTDIR=" + self.folder + "/root", "PREFIX=/opt/x")
         self.assertTrue(os.path.exists(self.folder + "/root/opt/x/lib/libhakozuna_hz3_fast.so"))
+        self.assertTrue(os.path.exists(self.folder + "/root/opt/x/include/hz3.h"))
 
     def test_header(self):
         self.make("fast_defconfig", "checkconfig")
