@@ -99,8 +99,8 @@ config-goals := $(interactive-goals) olddefconfig savedefconfig listnewconfig al
 config-goals-given := $(filter $(config-goals),$(goals))
 clean-goals := clean mrproper distclean
 # Goals that need no configuration, or bring their own.
-free-goals := help lanes lane-% info-lanes info-of-% perf-stat report report-picture coverage format format-check tags cscope docs docs-% \
-	frozen-check frozen-record frozen-bump $(clean-goals)
+free-goals := help lanes lane-% info-lanes info-of-% perf-stat report report-picture memory-report coverage format format-check \
+	tags cscope docs docs-% frozen-check frozen-record frozen-bump $(clean-goals)
 build-goals := $(filter-out $(config-goals) $(free-goals),$(goals))
 
 one-by-one := $(and $(config-goals-given)$(filter $(clean-goals),$(goals)),$(filter-out 1,$(words $(goals))))

@@ -57,10 +57,11 @@ def why_void(status, output, error, figures):
     return ""
 
 
-def run(command, library, limit=120, swap_counter=swapped):
+def run(command, library, limit=120, swap_counter=swapped, more=None):
+    """`more` are variables of the environment for this library alone."""
     before = swap_counter()
     try:
-        done = subprocess.run(command, env=environment(library), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        done = subprocess.run(command, env=dict(environment(library), **(more or {})), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
         return Outcome({}, "not done after {} s".format(limit))

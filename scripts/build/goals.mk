@@ -94,13 +94,15 @@ docs-memory-check: $(addprefix info-of-,$(lanes))
 kconf-docs = srctree='$(abs_srctree)' $(python) $(src)scripts/build/document_config.py
 
 # -- measuring: docs/benchmarks.md; the variables of the command line are the scripts' settings --
-PHONY += perf-stat report report-picture
+PHONY += perf-stat report report-picture memory-report
 perf-stat:
 	+$(Q)$(python) $(src)scripts/bench/perf_stat.py
 report:
 	+$(Q)$(python) $(src)scripts/bench/report.py
 report-picture:
 	$(Q)$(python) $(src)scripts/bench/picture.py
+memory-report:
+	+$(Q)$(python) $(src)scripts/bench/memory_report.py
 
 # -- coverage --
 PHONY += coverage

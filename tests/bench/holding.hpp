@@ -54,12 +54,12 @@ class Record {
     look(static_cast<double>(part) / static_cast<double>(whole));
     next_ = part * kLooks / whole + 1;
   }
-  // For `milliseconds` and so many rounds that a machine which is busy elsewhere does not shorten it, a few small blocks come
-  // and go each five milliseconds, or nothing at all happens.
+  // For `milliseconds`, in which each 5 a few small blocks come and go, or nothing at all happens. The rounds are counted, too,
+  // so that a machine which is busy elsewhere does not make it less.
   void idle(uint64_t milliseconds, bool ticks) {
     begin("idle");
     const double start = now();
-    for (uint64_t round = 0; round < milliseconds / 10 || (now() - start) * 1000 < static_cast<double>(milliseconds); ++round) {
+    for (uint64_t round = 0; round < milliseconds / 5 || (now() - start) * 1000 < static_cast<double>(milliseconds); ++round) {
       for (size_t bytes = 40; ticks && bytes < 140; ++bytes) free(take(bytes));
       usleep(5000);
       if (round % 5 == 0) look(now() - start);

@@ -217,25 +217,39 @@ void crowds(Job& job) {
   for (unsigned id = 0; id < kThreads; ++id) job.ops += all[id]->ops;
 }
 
+// Lets the threads go on, and looks at their work until all have done it. `part` is how much of it is done, in bytes.
+template <class Part>
+void watch(Job& job, const char* phase, bench::Barrier& turn, const std::atomic<unsigned>& threads_done, Part part) {
+  job.record.begin(phase);
+  turn.wait();
+  while (threads_done.load(std::memory_order_acquire) < kThreads) {
+    job.record.done(part() < job.bytes ? part() : job.bytes, job.bytes);
+    usleep(200);
+  }
+  job.record.done(job.bytes, job.bytes);
+}
+
 void sleepers(Job& job) {
   Held** const all = held_by_threads(job);
-  bench::Barrier full(kThreads + 1), done(kThreads + 1), end(kThreads + 1);
+  std::atomic<unsigned> full{0}, empty{0};
+  bench::Barrier turn(kThreads + 1), end(kThreads + 1);
   auto work = [&](unsigned id) {
+    turn.wait();
     fill_part(job, *all[id]);
-    full.wait();
+    full.fetch_add(1, std::memory_order_release);
+    turn.wait();
     all[id]->drop_all();
-    done.wait();
+    empty.fetch_add(1, std::memory_order_release);
     end.wait();
   };
   auto* const crowd = bench::table<bench::Thread<decltype(work)>>(kThreads);
-  job.record.begin("fill");
   for (unsigned id = 0; id < kThreads; ++id) {
     crowd[id] = {&work, id, {}};
     crowd[id].start();
   }
-  full.wait();
-  job.record.begin("free");
-  done.wait();
+  watch(job, "fill", turn, full, [&] { return job.live(); });
+  const uint64_t most = job.live();
+  watch(job, "free", turn, empty, [&] { return most - job.live(); });
   job.idle();
   end.wait();
   for (unsigned id = 0; id < kThreads; ++id) crowd[id].join();

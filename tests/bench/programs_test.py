@@ -11,8 +11,8 @@ import rows  # noqa: E402
 import running  # noqa: E402
 
 SMALL = {  # arguments that take a moment
-    "aging": (1, 2, 20000), "compiler": (1, 60000), "large_blocks": (1, 4, 30), "latency": (2, 500), "phases": (2, 2, 10),
-    "pipeline": (3, 5000), "random_mixed_mt_remote": (2, 20000, 100, 16, 2048, 50), "realloc_growth": (2, 200),
+    "aging": (1, 2, 20000), "compiler": (1, 60000), "large_blocks": (1, 4, 30), "latency": (2, 500), "memory": (1, 10),
+    "phases": (2, 2, 10), "pipeline": (3, 5000), "random_mixed_mt_remote": (2, 20000, 100, 16, 2048, 50), "realloc_growth": (2, 200),
     "server": (2, 3, 2000), "strings": (2, 3000), "thread_churn": (3, 5),
 }
 
@@ -23,7 +23,7 @@ class Programs(_support.BenchTest):
         # The last three: tests/bench/trace_test.py.
         self.assertEqual(built, sorted([*SMALL, "trace_info", "trace_recorder.so", "trace_replay"]))
         measured = {row.program for row in rows.chosen("all", "*", 1000, 400, [1, 2])}
-        self.assertEqual(measured | {"latency"}, set(SMALL))
+        self.assertEqual(measured | {"latency", "memory"}, set(SMALL))
 
     def test_each_runs_under_both_allocators(self):
         for name, arguments in SMALL.items():

@@ -21,6 +21,7 @@ class Outcome:
     def __init__(self, program, allocator):
         self.program, self.allocator = program, allocator
         self.runs = []      # measuring.Run.figures()
+        self.series = []    # measuring.Run.series(), of each run
         self.failure = ""
         self.skipped = ""
 
@@ -99,6 +100,7 @@ def compare(program, allocators, rounds, scale, work, progress=lambda text: None
                 outcome.failure = str(failure)
             if not outcome.failure:
                 outcome.runs.append(run.figures())
+                outcome.series.append(run.series())
                 shutil.rmtree(folder, ignore_errors=True)
     progress("")
     return outcomes

@@ -5,7 +5,8 @@
 //
 // PRELOAD becomes the command's LD_PRELOAD; '' sets none. The file RESULT receives one line: exit status (128 + signal
 // number if one ended it), wall nanoseconds, CPU microseconds, peak RSS in KiB, mean RSS in KiB, page faults.
-// The first line of RESULT, written before the command runs, is its process id.
+// The first line of RESULT, written before the command runs, is its process id. The file RESULT.rss has a line for each look at
+// its memory: milliseconds since the start, RSS in KiB.
 //
 // RSS is that of the command and all that descends from it, looked at every 10 ms: the pages that each process has for itself,
 // and the largest of what they share (a program's text, a database's buffers), which would otherwise count once for each. The
@@ -84,25 +85,27 @@ struct Memory {
   double kib_ns = 0;
   long long ns = 0;
 
-  // What was seen at one look counts for the time since the one before.
-  void look(pid_t pid, long long since_ns) {
+  // What was seen at one look counts for the time since the one before. Returns it.
+  long long look(pid_t pid, long long since_ns) {
     const long long kib = resident_kib(pid);
     peak_kib = std::max(peak_kib, kib);
     kib_ns += static_cast<double>(kib) * static_cast<double>(since_ns);
     ns += since_ns;
+    return kib;
   }
   long long mean_kib() const { return ns == 0 ? 0 : static_cast<long long>(kib_ns / static_cast<double>(ns)); }
 };
 
-// Looks at the process until it ends.
-Memory watch(pid_t pid, long long started) {
+// Looks at the process until it ends, and writes what it sees to `series`.
+Memory watch(pid_t pid, long long started, std::FILE* series) {
   Memory memory;
   const int ended = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));  // the C library's declaration is none for C++
   if (ended < 0) fail("pidfd_open");
   pollfd wanted{ended, POLLIN, 0};
   for (long long last = started; poll(&wanted, 1, kIntervalMs) == 0;) {
     const long long now = now_ns();
-    memory.look(pid, now - last);
+    const long long kib = memory.look(pid, now - last);
+    std::fprintf(series, "%lld %lld\n", (now - started) / 1'000'000, kib);
     last = now;
   }
   close(ended);
@@ -120,6 +123,8 @@ int main(int argc, char** argv) {
   }
   std::FILE* result = std::fopen(argv[1], "we");
   if (result == nullptr) fail(argv[1]);
+  std::FILE* series = std::fopen((std::string(argv[1]) + ".rss").c_str(), "we");
+  if (series == nullptr) fail("the file of the series");
   const long long started = now_ns();
   const pid_t child = fork();
   if (child < 0) fail("fork");
@@ -131,7 +136,8 @@ int main(int argc, char** argv) {
   }
   std::fprintf(result, "%d\n", static_cast<int>(child));
   std::fflush(result);
-  const Memory memory = watch(child, started);
+  const Memory memory = watch(child, started, series);
+  std::fclose(series);
   int status = 0;
   rusage usage{};
   while (wait4(child, &status, 0, &usage) < 0)

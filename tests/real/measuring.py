@@ -20,8 +20,9 @@ MALLOC_FAMILY = {"malloc", "free", "calloc", "realloc"}
 
 
 FIGURES = ("wall", "cpu", "peak", "mean", "faults")  # of a run, see Run.figures()
-# What a process came to. Seconds; KiB; `mean` is None of one that ended before it could be looked at.
-Measured = collections.namedtuple("Measured", "status wall cpu peak mean faults")
+# What a process came to. Seconds; KiB; `mean` is None of one that ended before it could be looked at. `series` is its RSS over
+# time: (seconds, KiB).
+Measured = collections.namedtuple("Measured", "status wall cpu peak mean faults series")
 
 
 class Failure(Exception):
@@ -101,7 +102,7 @@ def measured_from(text):
     if len(fields) != 7:
         return None
     status, wall_ns, cpu_us, peak, mean, faults = map(int, fields[1:])
-    return Measured(status, wall_ns / 1e9, cpu_us / 1e6, peak, mean or None, faults)
+    return Measured(status, wall_ns / 1e9, cpu_us / 1e6, peak, mean or None, faults, ())
 
 
 def describe_exit(status):
@@ -187,7 +188,11 @@ class Process:
         measured = measured_from(self.result.read_text())
         if measured is None:
             raise Failure("could not be started\n{}".format(self.evidence()))
-        return measured
+        return measured._replace(series=self.series())
+
+    def series(self):
+        looks = [line.split() for line in pathlib.Path(str(self.result) + ".rss").read_text().splitlines()]
+        return [(int(ms) / 1000, int(kib)) for ms, kib in looks]
 
     def evidence(self):
         text = self.output.read_bytes().decode(errors="replace").splitlines()
@@ -252,6 +257,14 @@ class Run:
             "wall": self.wall, "cpu": sum(each.cpu for each in self.processes), "peak": max(each.peak for each in self.processes),
             "mean": sum(each.mean * each.wall for each in looked_at) / time if looked_at else None,
             "faults": sum(each.faults for each in self.processes)}
+
+    def series(self):
+        """RSS over the time of the whole run, one process after the other: [(seconds, KiB)]."""
+        found, start = [], 0.0
+        for process in self.processes:
+            found += [(round(start + seconds, 3), kib) for seconds, kib in process.series]
+            start += process.wall
+        return found
 
     def client(self, argv, stdin=None, **identity):
         """A command of the load, without the preload; returns what it printed."""
