@@ -138,10 +138,11 @@ def build(config, text, jobs=os.cpu_count()):
     """The library of a resolved configuration; `text` is what messages call it."""
     kept = PLACE / "libraries" / key_of(config)
     work = PLACE / "work"
+    if found := library_in(kept):
+        return found
     with alone(PLACE / "lock"):
-        found = list(kept.glob("libhakozuna_hz3_*.so"))
-        if found:
-            return str(found[0])
+        if found := library_in(kept):  # built while this process waited
+            return found
         work.mkdir(exist_ok=True)
         for old in work.glob("libhakozuna_hz3_*.so"):
             old.unlink()
@@ -152,6 +153,10 @@ def build(config, text, jobs=os.cpu_count()):
         if done.returncode != 0:
             raise Wrong("'{}' does not build: {}".format(text, last_line(done.stdout)))
         return keep(work, kept)
+
+
+def library_in(folder):
+    return next(map(str, folder.glob("libhakozuna_hz3_*.so")), None)
 
 
 def keep(work, kept):
