@@ -10,7 +10,7 @@ namespace hz3::remote {
 void SparseRing::stash_flush_budget(unsigned budget) {
   const Busy busy(busy_);
   Packs packs[kShards];
-  uint8_t seen[kShards];  // owners in order of appearance
+  uint8_t seen[kShards] = {};  // owners in order of appearance
   unsigned owners = 0;
   for (; head_ != tail_ && budget != 0; head_++, budget--) {
     const Entry& e = ring_[head_ % kRingSlots];
