@@ -139,7 +139,7 @@ TEST(AddressSpaceLimit, in_the_old_layout_of_addresses) {
   ASSERT_NE(personality(static_cast<unsigned long>(before) | ADDR_COMPAT_LAYOUT), -1);  // children inherit it
   const ChildResult result = run_program({beside_test("mixed_work")});
   EXPECT_TRUE(result.clean()) << result.describe();
-  expect_exhausts(256 * kMiB, RLIMIT_AS, 20000, "2");
+  expect_exhausts(kGiB, RLIMIT_AS, 20000, "2");
   expect_exhausts(kGiB, RLIMIT_AS, 5000000, "2");
   EXPECT_NE(personality(static_cast<unsigned long>(before)), -1);
 }

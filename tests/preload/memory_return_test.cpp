@@ -245,9 +245,9 @@ TEST(Bounded, churn_of_changing_sizes_does_not_grow) {
 TEST(Stranded, producers_end_while_consumers_go_on_freeing) {
   SKIP_WITHOUT_LIBRARY("trims the main arena only");
   constexpr size_t kProducers = 4, kConsumers = 3, kSteps = 200;
+  const size_t before = resident_bytes();
   for (size_t size : {100, 3000}) {
     SCOPED_TRACE(size);
-    const size_t before = resident_bytes();
     std::vector<std::vector<void*>> blocks(kProducers);
     std::atomic<size_t> ready{0}, done{0};
     std::atomic<bool> go{false}, end{false};
