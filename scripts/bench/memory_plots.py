@@ -1,6 +1,7 @@
 """The pictures of memory_report.py: a panel for each scenario or program, SVG text."""
 import io
 import itertools
+import re
 
 import plots
 from plots import pyplot
@@ -37,7 +38,8 @@ def finish(figure, axes, legend_of):
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-    return out.getvalue()
+    # A tenth of a point is finer than a screen.
+    return re.sub(r"(\d\.\d)\d+", r"\1", out.getvalue())
 
 
 def title(axis, name, about):
@@ -80,8 +82,20 @@ def mark_phases(axis, spans, idle_seconds):
     axis.set_xlim(0, spans[-1][2])
 
 
-def draw(axis, xs, ys, name, look, is_first):
-    axis.plot(xs, ys, label=name, color=look["color"], linewidth=FIRST if is_first else OTHERS, zorder=3 if is_first else 2)
+def thinned(points):
+    """Without the points between two that are as high, to a thousandth of the highest: most of a picture's text is points."""
+    step = max((y for _, y in points), default=0) / 1000
+    kept, last = points[:1], points[:1]
+    for point in points[1:]:
+        if abs(point[1] - kept[-1][1]) > step:
+            kept += last if last[0] is not kept[-1] else []
+            kept.append(point)
+        last = [point]
+    return kept if last[0] is kept[-1] else kept + last
+
+
+def draw(axis, points, name, look, is_first):
+    axis.plot(*zip(*thinned(points)), label=name, color=look["color"], linewidth=FIRST if is_first else OTHERS, zorder=3 if is_first else 2)
 
 
 def scenarios(result, about):
@@ -98,10 +112,10 @@ def scenarios(result, about):
         for name, samples in of_scenario.items():
             points, spans = along(samples)
             if name == next(iter(of_scenario)):
-                axis.fill_between([x for x, _, _ in points], [live for _, live, _ in points], color="#dadada", linewidth=0,
+                axis.fill_between(*zip(*thinned([(x, live) for x, live, _ in points])), color="#dadada", linewidth=0,
                                   label="live", zorder=1)
                 mark_phases(axis, spans, result["settings"]["idle_ms"] / 1000)
-            draw(axis, [x for x, _, _ in points], [resident for _, _, resident in points], name, looks[name], name == names[0])
+            draw(axis, [(x, resident) for x, _, resident in points], name, looks[name], name == names[0])
         title(axis, scenario, about.get(scenario, ""))
     return finish(figure, axes, axes[0])
 
@@ -121,8 +135,8 @@ def programs(result):
         for name in names:
             series = of_program.get(name, [])
             if series:
-                draw(axis, [100 * seconds / series[-1][0] if series[-1][0] else 0 for seconds, _ in series],
-                     [kib / 1024 for _, kib in series], name, looks[name], name == names[0])
+                whole = series[-1][0] or 1
+                draw(axis, [(100 * seconds / whole, kib / 1024) for seconds, kib in series], name, looks[name], name == names[0])
         axis.set_xlim(0, 100)
         axis.set_xticks([0, 50, 100], ["0 %", "of the run", "100 %"])
         axis.set_title(program, fontsize=10, fontweight="bold", loc="left")
