@@ -124,8 +124,11 @@ CachedSpan joined(SpanCache& cache, uint32_t segments) {
   for (CachedSpan& start : cache.entry) {
     if (start.first == nullptr) continue;
     uint32_t length = start.count;
-    const CachedSpan* next = &start;
-    while (length < segments && (next = starting_at(cache, start.first + length)) != nullptr) length += next->count;
+    while (length < segments) {
+      const CachedSpan* next = starting_at(cache, start.first + length);
+      if (next == nullptr) break;
+      length += next->count;
+    }
     if (length < segments) continue;
     CachedSpan span = remove(start);
     while (span.count < segments) {
