@@ -90,8 +90,15 @@ unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
     void* last = nullptr;  // of those that stay
     void* block = head;
     unsigned length = 0;
-    for (; block != nullptr && length <= limit; block = link_of(block))
+    bool is_ring = false;
+    for (; block != nullptr && length <= limit; block = link_of(block)) {
       if (++length == half) last = block;
+      is_ring |= link_of(block) == head;
+    }
+    if (is_ring) {  // a block was freed twice: central, which counts, says which
+      send_home(tc, slot, std::exchange(head, nullptr));
+      return 0;
+    }
     if (length < half) return length;
     if (length > limit) {
       void* rest = link_of(last);
