@@ -59,15 +59,6 @@ def lines_library():
     return compile_with([HERE / "turns.cpp", HERE / "lines.cpp"], PLACE / "lines.so", "-fPIC", "-shared")
 
 
-def line_costs():
-    """{"atomic", "reads", "writes", "modifies": ns} as measured now, between two processors of this machine."""
-    program = compile_with([HERE / "line_cost.cpp"], PLACE / "line_cost")
-    done = subprocess.run([str(program)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        raise Wrong(subject.last_line(done.stderr))
-    return {name: max(0.0, float(value)) for name, value in re.findall(r"(\w+)=(-?[\d.]+)", done.stdout)}
-
-
 def instrumented_library(configuration):
     """The library of a configuration whose accesses lines.so is told of."""
     config, _ = subject.resolve([subject.file_of(configuration, configuration)])
@@ -90,7 +81,7 @@ def instrumented_program(name):
 
 
 def row_of(name, cores):
-    """(size, remote percent) of a name like small.r50, as a row of the benchmark for so many threads."""
+    """Of a name like small.r50 and a number of threads: steps of each -> the row of the benchmark."""
     size, _, remote = name.partition(".r")
     if size not in rows.SIZES or not remote.isdigit() or int(remote) > 100:
         raise Wrong("'{}': expected a row like small.r50; sizes are {}".format(name, " ".join(rows.SIZES)))
