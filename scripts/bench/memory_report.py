@@ -158,11 +158,12 @@ def measure(out):
     if ticks == "no":
         allocators = {"hz3": allocators["hz3"], "hz3" + THREAD: allocators["hz3"], **allocators}
     settings.program("memory")
-    header = machine.describe(allocators)
     found = {
-        "header": header, "settings": {"runs": rounds, "mib": mib, "idle_ms": idle_ms, "ticks": ticks, "scale": scale},
-        "scenarios": measure_scenarios(scenarios, allocators, rounds, [str(mib), str(idle_ms), "ticks=" + ticks], say_on_terminal),
-        "programs": measure_programs(names, allocators, scale, comparing.progress_line)}
+        "header": machine.describe(allocators),
+        "settings": {"runs": rounds, "mib": mib, "idle_ms": idle_ms, "ticks": ticks, "scale": scale}, "programs": {},
+        "scenarios": measure_scenarios(scenarios, allocators, rounds, [str(mib), str(idle_ms), "ticks=" + ticks], say_on_terminal)}
+    out.write_text(json.dumps(found) + "\n")  # the rest takes as long again
+    found["programs"] = measure_programs(names, allocators, scale, comparing.progress_line)
     out.write_text(json.dumps(found) + "\n")
     return found
 

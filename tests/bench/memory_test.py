@@ -33,7 +33,8 @@ class Scenarios(_support.BenchTest):
         for scenario in memory_report.SCENARIOS:
             with self.subTest(scenario=scenario):
                 samples, figures = self.run_scenario(scenario)
-                self.assertGreater(len(samples), 6 if scenario == "sleep" else 20)  # its threads are looked at from outside
+                # The threads of `sleep` are looked at from outside, so that all may be done between two looks.
+                self.assertGreaterEqual(len(samples), 6 if scenario == "sleep" else 20)
                 self.assertEqual("idle" in {phase for phase, *_ in samples}, scenario in IDLE)
                 self.assertAlmostEqual(figures["peak"], max(resident for *_, resident in samples), delta=0.01)
                 self.assertAlmostEqual(figures["end"], samples[-1][3], delta=0.01)
@@ -79,7 +80,7 @@ class Report(_support.BenchTest):
     SETTINGS = {"MIB": "2", "IDLE_MS": "40", "RUNS": "2", "SCENARIOS": "empty threads", "PROGRAMS": "none"}
 
     def report(self, **settings):
-        return self.run_script("bench/memory_report.py", OUT=str(self.folder / "m.json"), **settings)
+        return self.run_script("bench/memory_report.py", OUT=str(self.folder / "m.json"), limit=600, **settings)
 
     def test_scenarios_and_a_program(self):
         done = self.report(**dict(self.SETTINGS, PROGRAMS="perl", SCALE="quick"))
