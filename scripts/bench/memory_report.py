@@ -173,7 +173,7 @@ def main():
         if settings.asked_for_help(__doc__):
             return 0
         try:
-            import memory_plots
+            import matplotlib  # noqa: F401
         except ImportError:
             raise settings.Wrong("matplotlib is not installed: scripts/install_packages.sh bench") from None
         out = settings.output(settings.RESULTS / "memory-report.json", ".json")
@@ -184,6 +184,7 @@ def main():
             result = measure(out)
     except settings.Wrong as wrong:
         settings.fail(wrong)
+    import memory_plots  # only here: matplotlib takes a second, and may have something to say
     print("\n".join([*machine.header_lines(result["header"]), "", *tables(result)]))
     for kind, picture in (("scenarios", memory_plots.scenarios(result, SCENARIOS)), ("programs", memory_plots.programs(result))):
         if picture:
