@@ -83,11 +83,10 @@ bool resize_span(Run* run, size_t bytes) {
   }
   if (pages < run->pages) {
     uncount_pages(run->pages - pages);
+    // To the end of its segments: of a huge page, what lies behind the block is in memory, too.
     const size_t end = size_t{count} << kSegmentShift;
     const size_t keep = round_up(pages << kPageShift, os::page_size());
-    const size_t had = size_t{run->pages} << kPageShift;
-    const size_t upto = had < end ? had : end;
-    if (keep < upto) os::calls.advise(run->start + keep, upto - keep, os::Advice::DontNeed);
+    if (keep < end) os::calls.advise(run->start + keep, end - keep, os::Advice::DontNeed);
   }
   first->span = count;
   run->pages = static_cast<uint32_t>(pages);

@@ -112,11 +112,13 @@ bool set(int parameter, int value) {
 }
 
 namespace {
-// Before the constructors of other libraries, which allocate. The loader passes the environment to every constructor; the C
-// library's own pointer to it is not set yet.
-[[gnu::constructor(101)]] void at_start(int, char**, char** environment) {
-  read_environment(environment, getauxval(AT_SECURE) != 0);
-}
+void at_start(int, char**, char** environment) { read_environment(environment, getauxval(AT_SECURE) != 0); }
+
+// Before the constructors of other libraries, which allocate. The loader passes the environment to all that is in this section;
+// the C library's own pointer to it is not set yet. No [[gnu::constructor]]: LTO calls those from a function without
+// parameters.
+using Initializer = void (*)(int, char**, char**);
+[[gnu::section(".init_array.00101"), gnu::used]] constinit Initializer initializer = at_start;
 }  // namespace
 
 }  // namespace hz3::settings

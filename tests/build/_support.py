@@ -131,9 +131,10 @@ def snapshot(folder):
     return found
 
 
-def run_program(test, command, library=None, told=""):
-    """Runs a program, under the library if one is given; returns what it printed, both streams."""
-    environment = dict(CLEAN_ENVIRONMENT)
+def run_program(test, command, library=None, told="", **more):
+    """Runs a program, under the library if one is given; returns what it printed, both streams. `more` are variables of its
+    environment."""
+    environment = dict(CLEAN_ENVIRONMENT, **more)
     if library:
         environment.update(LD_PRELOAD=library, HZ3_EXPECT_LIBRARY=library, PYTHONMALLOC="malloc")
     done = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -148,6 +149,7 @@ def serves_malloc(test, library, without=(), told=""):
     that match `without` and those that take long."""
     filters = "--gtest_filter=-" + ":".join(("*huge_alignment*", "*shrinking_never_fails*", *without))
     test.assertIn(library, run_program(test, ["cat", "/proc/self/maps"], library))
+    test.assertIn("hz3: HZ3_DECAY_MS=soon: ignored", run_program(test, ["true"], library, told, HZ3_DECAY_MS="soon"), told)
     # Few large blocks: each may take a segment, of which the smallest arena has 512.
     program = "x = [bytes(n * n) for n in range(256)] + [bytes(1 << n) for n in range(25)]; print(sum(map(len, x)))"
     run_program(test, ["/usr/bin/python3", "-c", program], library, told)

@@ -191,6 +191,14 @@ TEST_F(Large, AShrunkSpansMemoryGoesBackAtOnce) {
   give(p);
 }
 
+TEST_F(Large, AShrunkSpanGivesBackWhatAHugePageHasBehindIt) {
+  char* p = take(kSegmentBytes - 64 * kPageSize);
+  memset(p, 1, kSegmentBytes);  // as if the first touch had made all of the segment memory
+  ASSERT_TRUE(large::resize_in_place(p, kSegmentBytes - 100 * kPageSize));
+  EXPECT_TRUE(test::all_bytes(p + kSegmentBytes - 100 * kPageSize, 100 * kPageSize, 0));
+  give(p);
+}
+
 TEST_F(Large, WhatASpanGrewIntoIsNotKnownToBeZeroUntilItWasGivenBack) {
   char* p = take(kSegmentBytes);
   ASSERT_TRUE(large::resize_in_place(p, 3 * kSegmentBytes));
