@@ -64,8 +64,14 @@ run_format() {
     return $wrong
 }
 
-run_unit() { tests_of_lanes unit; }
-run_preload() { tests_of_lanes preload; }
+# What depends on no lane is built once, in the folder of the first: the variants and all programs that know nothing of hz3.
+run_unit() {
+    local lane
+    make O="$build/${lanes[0]}" -j"$jobs" tests-unit || return
+    for lane in "${lanes[@]:1}"; do make O="$build/$lane" -j"$jobs" VARIANTS= tests-unit || return; done
+    tests_of_lanes --no-build -j"$jobs" unit
+}
+run_preload() { tests_of_lanes --programs "$build/${lanes[0]}" preload; }
 run_golden() { tests_of_lanes golden; }
 
 run_build() {
@@ -95,14 +101,14 @@ run_bench() {
 # A minute in all. The seed is the day's: every day other runs, and a failure can be repeated.
 run_stress() {
     local lane seed program seconds wrong=0
+    make -s O="$build/${lanes[0]}" -j"$jobs" tests-stress || return
     seed=$(date +%Y%m%d)
     for lane in "${lanes[@]}"; do
-        make -s O="$build/$lane" -j"$jobs" tests || return
         for program in stress:48 thread_churn:12; do
             seconds=$((${program#*:} / ${#lanes[@]}))
             program=${program%:*}
             echo "$program, lane $lane: --seed $seed"
-            if LD_PRELOAD=$PWD/$build/$lane/libhakozuna_hz3_$lane.so "$build/$lane/tests/bin/stress/$program" \
+            if LD_PRELOAD=$PWD/$build/$lane/libhakozuna_hz3_$lane.so "$build/${lanes[0]}/tests/bin/stress/$program" \
                 --seed "$seed" --seconds "$seconds"; then
                 echo "1 passed, 0 failed"
             else
@@ -115,7 +121,8 @@ run_stress() {
 }
 
 run_debug() {
-    configure_and_build debug fast_defconfig debug.config && scripts/run_tests.py --objtree "$build/debug" preload stress
+    configure_and_build debug fast_defconfig debug.config &&
+        scripts/run_tests.py --objtree "$build/debug" --programs "$build/${lanes[0]}" preload stress
 }
 
 run_address() { sanitized address; }
@@ -123,7 +130,7 @@ run_undefined() { sanitized undefined; }
 run_thread() { sanitized thread; }
 
 run_coverage() {
-    make O="$build" coverage
+    make O="$build" coverage COVERAGE_PROGRAMS="$build/${lanes[0]}"
 }
 
 configure_and_build() { # FOLDER CONFIG...: the build of build/check/FOLDER
@@ -132,16 +139,16 @@ configure_and_build() { # FOLDER CONFIG...: the build of build/check/FOLDER
     mkdir -p "$folder" && make -s O="$folder" "$@" && make O="$folder" -j"$jobs"
 }
 
-tests_of_lanes() { # SUITE
+tests_of_lanes() { # OPTION... SUITE
     local lane options=()
     for lane in "${lanes[@]}"; do options+=(--objtree "$build/$lane"); done
-    scripts/run_tests.py "${options[@]}" "$1"
+    scripts/run_tests.py "${options[@]}" "$@"
 }
 
 sanitized() { # SANITIZER
     mkdir -p "$build/$1" && make -s O="$build/$1" fast_defconfig debug.config &&
         make O="$build/$1" SANITIZE="$1" -j"$jobs" tests &&
-        scripts/run_tests.py --objtree "$build/$1" --no-build unit whitebox-stress
+        scripts/run_tests.py --objtree "$build/$1" --no-build -j"$jobs" unit whitebox-stress
 }
 
 # ---- below: running the stages ------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ A binary of GoogleTest counts as its cases. A script counts as what its last lin
 `N passed, N failed, N skipped`; otherwise as one, by its exit code (77: skipped); its lines `SKIP name: reason` are
 shown. The last line of the output is `N passed, N failed, N skipped`; the exit code is 1 if anything failed or nothing ran.
 
-Preloaded tests get LD_PRELOAD and HZ3_EXPECT_LIBRARY, scripts get HZ3_LIBRARY, HZ3_OBJTREE and HZ3_SRCTREE.
+Preloaded tests get LD_PRELOAD and HZ3_EXPECT_LIBRARY, scripts get HZ3_LIBRARY, HZ3_OBJTREE and HZ3_SRCTREE. They know nothing
+of the configuration: --programs runs those that are built in one folder under the libraries of others.
 """
 import argparse
 import concurrent.futures
@@ -25,6 +26,7 @@ import threading
 import time
 
 SRCTREE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PRELOADED_SUITES = ("preload", "stress")
 BINARY_SUITES = ("unit", "preload", "stress", "whitebox-stress")
 SCRIPT_SUITES = ("build", "golden", "model", "real", "bench")
 WITHOUT_LIBRARY = ("build", "model")  # run once, whatever the lanes; nothing has to be built for them
@@ -54,8 +56,8 @@ def read_list(objtree):
         return None
 
 
-def tests_of(objtree, suites, label="", variant=""):
-    """The tests of an output folder and of its variants."""
+def tests_of(objtree, programs, suites, label="", variant=""):
+    """The tests of an output folder and of its variants; what is preloaded runs in the programs of the folder `programs`."""
     entries = read_list(objtree)
     if entries is None:
         sys.exit("run_tests.py: no tests are built in {}: run `make tests`".format(objtree))
@@ -65,14 +67,16 @@ def tests_of(objtree, suites, label="", variant=""):
     prefix = ["setarch", "-R"] if "thread" in properties["sanitize"] and shutil.which("setarch") else []
     for suite, path in entries:
         if suite == "variant":
-            yield from tests_of(os.path.join(objtree, path), [name for name in suites if name in ("unit", "whitebox-stress")],
+            yield from tests_of(os.path.join(objtree, path), programs, [name for name in suites if name in ("unit", "whitebox-stress")],
                                 label, os.path.basename(path) + ":")
         elif suite in suites and suite in BINARY_SUITES:
             environment = {}
-            if suite in ("preload", "stress"):
+            folder = objtree
+            if suite in PRELOADED_SUITES:
+                folder = programs
                 environment = {"LD_PRELOAD": library, "HZ3_EXPECT_LIBRARY": library}
             name = label + (variant if suite == "whitebox-stress" else "") + re.sub(r"^tests/bin/[^/]*/", "", path)
-            yield Test(suite, name, prefix + [os.path.join(objtree, path)], environment)
+            yield Test(suite, name, prefix + [os.path.join(folder, path)], environment)
 
 
 def scripts_of(objtree, suite, library, label=""):
@@ -226,7 +230,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="+", metavar="SUITE")
     parser.add_argument("--objtree", action="append", metavar="DIR", help="output folder, several times for several lanes (default: the source tree)")
-    parser.add_argument("--no-build", action="store_true", help="do not run `make tests` first")
+    parser.add_argument("--programs", metavar="DIR", help="output folder whose programs of the suites preload and stress are run (default: each its own)")
+    parser.add_argument("--no-build", action="store_true", help="do not run make first")
     parser.add_argument("--timeout", type=float, default=300, metavar="S", help="seconds for a binary or script (default 300; suites build and real: four times that)")
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="tests at the same time (default 1)")
     parser.add_argument("--json", metavar="FILE", help="write the results to FILE")
@@ -244,19 +249,26 @@ def main():
 
     tests = []
     objtrees = [os.path.abspath(name) for name in options.objtree or [SRCTREE]]
-    needs_build = set(wanted) - set(WITHOUT_LIBRARY)
-    for objtree in objtrees:
+    programs = os.path.abspath(options.programs) if options.programs else None
+    suites_of = {objtree: set(wanted) - set(WITHOUT_LIBRARY) for objtree in objtrees}
+    if programs and not options.no_build:
+        preloaded = set(wanted) & set(PRELOADED_SUITES)
+        goals = {objtree: {"all"} | {"tests-" + suite for suite in suites - preloaded} for objtree, suites in suites_of.items()}
+        goals[programs] = goals.get(programs, set()) | {"tests-" + suite for suite in preloaded}
+    else:
+        goals = {objtree: {"tests-" + suite for suite in suites} for objtree, suites in suites_of.items()}
+    for objtree, names in goals.items() if not options.no_build else ():
+        # An instrumented folder stays what it is.
+        built_as = ["{}={}".format(key.upper(), value) for key, value in read_list(objtree) or () if key in ("sanitize", "coverage")]
+        command = ["make", "--no-print-directory", "-s", "-C", SRCTREE, "O=" + objtree, "-j{}".format(os.cpu_count()), *built_as,
+                   "tests/tests.list", *sorted(names)]
+        if names and subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
+            print("0 passed, 1 failed, 0 skipped")
+            return 1
+    for objtree, suites in suites_of.items():
         label = os.path.basename(objtree) + ":" if len(objtrees) > 1 else ""
-        if needs_build and not options.no_build:
-            # An instrumented folder stays what it is.
-            built_as = ["{}={}".format(key.upper(), value) for key, value in read_list(objtree) or () if key in ("sanitize", "coverage")]
-            command = ["make", "--no-print-directory", "-s", "-C", SRCTREE, "O=" + objtree, "-j{}".format(os.cpu_count()), *built_as,
-                       "tests"]
-            if subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
-                print("0 passed, 1 failed, 0 skipped")
-                return 1
-        if needs_build & set(BINARY_SUITES):
-            tests += tests_of(objtree, [suite for suite in wanted if suite in BINARY_SUITES], label)
+        if suites & set(BINARY_SUITES):
+            tests += tests_of(objtree, programs or objtree, [suite for suite in wanted if suite in BINARY_SUITES], label)
         library = ""
         for key, value in read_list(objtree) or ():
             if key == "library":
