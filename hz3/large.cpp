@@ -8,6 +8,8 @@ namespace hz3::large {
 namespace {
 
 constexpr size_t kMostSegments = UINT32_MAX / kSegmentPages;  // of a span: its pages are counted in 32 bits
+// The tables of an arena are written for all segments that are skipped for an alignment: 20 MiB of them for this one.
+constexpr size_t kMostAlignment = size_t{1} << 36;
 
 size_t segments_for(size_t bytes) { return (bytes + kSegmentBytes - 1) >> kSegmentShift; }
 size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }
@@ -20,7 +22,7 @@ bool any_touched(const Segment* first, uint32_t count) {
 
 void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
   const size_t wide_count = segments_for(bytes);
-  if (wide_count > kMostSegments || alignment > size_t{1} << 46) return nullptr;
+  if (wide_count > kMostSegments || alignment > kMostAlignment) return nullptr;
   const uint32_t count = static_cast<uint32_t>(wide_count);
   const uint32_t alignment_segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
   Segment* first = alignment_segments == 1 ? take_cached(shard, count, bytes) : nullptr;

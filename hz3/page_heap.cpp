@@ -133,6 +133,14 @@ void PageHeap::free_range(Segment* s, unsigned first, unsigned pages) {
 
 // Where the first `soon` of `pages` free pages are in memory already. False when there is no such place.
 bool PageHeap::in_memory(const Segment* s, unsigned pages, unsigned alignment, unsigned soon, unsigned* at) {
+  if (soon == pages && alignment == 1) {  // a large block, of all of which a stretch of dirty pages is the place
+    unsigned end;
+    for (*at = s->dirty.next_set(0); *at != kSegmentPages; *at = s->dirty.next_set(end)) {
+      end = s->dirty.next_clear(*at);
+      if (end - *at >= pages) return true;
+    }
+    return false;
+  }
   const PageBits starts = s->dirty.starts_of(soon) & (~s->used).starts_of(pages);
   *at = first_aligned(starts.first_of_stretches(), alignment);
   if (*at == kSegmentPages) *at = first_aligned(starts, alignment);

@@ -10,6 +10,7 @@ namespace {
 constexpr unsigned kCachedSpans = 32;     // per shard
 constexpr size_t kMostReserves = 8;       // as many times the reserve the limit may grow to
 constexpr unsigned kTailPart = 64;        // of a block's bytes may be in memory beyond it
+constexpr unsigned kPeakFade = 128;       // part of the peak that is forgotten at a tick
 constexpr unsigned kExtensionsTried = 2;  // spans for which the arena is asked whether their neighbours are free
 
 struct CachedSpan {
@@ -264,7 +265,7 @@ void give_span(unsigned shard, Segment* first, uint32_t count, size_t resident) 
 void purge_spans(uint64_t now_ms, bool everything) {
   if (!everything) {
     const size_t used = used_pages.load(std::memory_order_relaxed), peak = peak_pages.load(std::memory_order_relaxed);
-    peak_pages.store(peak - peak / 8 > used ? peak - peak / 8 : used, std::memory_order_relaxed);
+    peak_pages.store(peak - peak / kPeakFade > used ? peak - peak / kPeakFade : used, std::memory_order_relaxed);
     if (!taken.exchange(false, std::memory_order_relaxed))
       grown.store(grown.load(std::memory_order_relaxed) / 2, std::memory_order_relaxed);
   }

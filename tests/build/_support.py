@@ -147,7 +147,7 @@ def run_program(test, command, library=None, told="", **more):
 def serves_malloc(test, library, without=(), told=""):
     """Runs quick programs under a library: python, and those black-box tests that HZ3_OBJTREE has built, but for the cases
     that match `without` and those that take long."""
-    filters = "--gtest_filter=-" + ":".join(("*huge_alignment*", "*shrinking_never_fails*", *without))
+    filters = "--gtest_filter=-" + ":".join(("*shrinking_never_fails*", *without))
     test.assertIn(library, run_program(test, ["cat", "/proc/self/maps"], library))
     test.assertIn("hz3: HZ3_DECAY_MS=soon: ignored", run_program(test, ["true"], library, told, HZ3_DECAY_MS="soon"), told)
     # Few large blocks: each may take a segment, of which the smallest arena has 512.
