@@ -1,6 +1,7 @@
 // The kernel's side of hz3/os.hpp: raw system calls that leave errno alone.
 #include "hz3/os.hpp"
 
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -161,6 +162,15 @@ size_t address_space_limit() {
     __atomic_store_n(&limit, bytes, __ATOMIC_RELAXED);
   }
   return bytes;
+}
+
+size_t read_file(const char* path, char* buffer, size_t size) {
+  ErrnoGuard guard;
+  const long file = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 0;
+  const long length = syscall(SYS_read, file, buffer, size);
+  syscall(SYS_close, file);
+  return length > 0 ? static_cast<size_t>(length) : 0;
 }
 
 int process_id() { return static_cast<int>(syscall(SYS_getpid)); }

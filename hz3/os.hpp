@@ -47,6 +47,8 @@ bool fills_from_top(const void* p, size_t bytes);
 uint64_t now_ms();
 // The limit on address space in bytes (RLIMIT_AS), read once: a sandbox may forbid the call later. SIZE_MAX when there is none.
 size_t address_space_limit();
+// Reads the beginning of a file by one call, `size` bytes at most. How many there were; 0 when it cannot be read.
+size_t read_file(const char* path, char* buffer, size_t size);
 // The number of this process. Asked of the kernel each time, so that a child knows that it is one whatever made it.
 int process_id();
 // Names the calling thread, as tools show it: 15 characters at most.

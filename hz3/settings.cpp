@@ -6,6 +6,7 @@
 #include <climits>
 #include <cstring>
 
+#include "hz3/control_group.hpp"
 #include "hz3/message.hpp"
 
 namespace hz3::settings {
@@ -17,6 +18,7 @@ struct Description {
   int least, most;
   const char* const* words;  // in the environment instead of numbers, from 0; nullptr where it is numbers
 };
+constexpr size_t kNotHeapsPart = 8;  // of a control group's memory is for stacks, page tables and other processes
 constexpr const char* kHugePageWords[] = {"system", "never", "dense", "always"};
 constexpr Description kDescriptions[kSettings] = {
     {"HZ3_DECAY_MS", M_HZ3_DECAY_MS, -1, 600000, nullptr},
@@ -97,6 +99,13 @@ void read_environment(const char* const* environment, bool secure) {
     }
 }
 
+void take_control_group(const char* membership, const char* root) {
+  const size_t limit = control_group_limit(membership, root);
+  if (limit == SIZE_MAX) return;
+  const size_t mib = (limit - limit / kNotHeapsPart) >> 20;
+  values[kSoftLimitMib].store(mib == 0 ? 1 : static_cast<int>(mib), std::memory_order_relaxed);
+}
+
 bool set(int parameter, int value) {
   if (parameter == M_TRIM_THRESHOLD) {
     const size_t pages = static_cast<size_t>(value) >> kPageShift;
@@ -112,7 +121,10 @@ bool set(int parameter, int value) {
 }
 
 namespace {
-void at_start(int, char**, char** environment) { read_environment(environment, getauxval(AT_SECURE) != 0); }
+void at_start(int, char**, char** environment) {
+  take_control_group("/proc/self/cgroup", "/sys/fs/cgroup");
+  read_environment(environment, getauxval(AT_SECURE) != 0);
+}
 
 // Before the constructors of other libraries, which allocate. The loader passes the environment to all that is in this section;
 // the C library's own pointer to it is not set yet. No [[gnu::constructor]]: LTO calls those from a function without

@@ -43,6 +43,9 @@ inline size_t limit_pages(Setting limit) {
   return mib == 0 ? kAllPages : static_cast<size_t>(mib) << (20 - kPageShift);
 }
 
+// Makes the soft limit seven eighths of what the control group of the process may have: hz3/control_group.hpp. Once, before
+// what the environment says.
+void take_control_group(const char* membership, const char* root);
 // Takes what the environment says, a list of "NAME=value" that ends with nullptr, unless the program is `secure`. Once.
 void read_environment(const char* const* environment, bool secure);
 

@@ -195,6 +195,48 @@ TEST(SoftLimit, above_it_what_is_free_goes_back_at_once) {
   }));
 }
 
+// A control group with so much memory; programs can be started in it.
+class ControlGroup {
+ public:
+  explicit ControlGroup(size_t bytes) {
+    const std::string name = "/hz3-test-" + std::to_string(getpid());
+    const char* const kinds[][2] = {{"/sys/fs/cgroup", "/memory.max"}, {"/sys/fs/cgroup/memory", "/memory.limit_in_bytes"}};
+    for (const auto& [root, file] : kinds) {
+      path_ = root + name;
+      if (mkdir(path_.c_str(), 0700) != 0) continue;
+      if (access((path_ + file).c_str(), W_OK) == 0 && (std::ofstream(path_ + file) << bytes << std::flush).good()) {
+        is_there_ = true;
+        std::ofstream(path_ + "/memory.swap.max") << 0;
+        return;
+      }
+      rmdir(path_.c_str());
+    }
+  }
+  ~ControlGroup() {
+    for (int i = 0; is_there_ && rmdir(path_.c_str()) != 0 && i < 100; ++i) sleep_milliseconds(10);
+  }
+  bool is_there() const { return is_there_; }
+  ChildResult run(const std::string& command, std::vector<std::string> environment) const {
+    const std::string line = "echo $$ > " + path_ + "/cgroup.procs && exec " + command;
+    return run_program({"/bin/sh", "-c", line}, {.environment = std::move(environment)});
+  }
+
+ private:
+  std::string path_;
+  bool is_there_ = false;
+};
+
+TEST(ControlGroup, what_is_free_goes_back_before_its_memory_is_used_up) {
+  SKIP_WITHOUT_LIBRARY("knows nothing of control groups");
+  const ControlGroup group(200 * kMiB);
+  if (!group.is_there()) GTEST_SKIP() << "no control group can be made here";
+  const std::string command = beside_test("peaks") + " " + std::to_string(150 * kMiB);
+  // Free memory waits for long: only the limit makes it go.
+  const ChildResult result = group.run(command, {"HZ3_DECAY_MS=600000"});
+  EXPECT_TRUE(result.clean()) << result.describe();
+  EXPECT_FALSE(group.run(command, {"HZ3_DECAY_MS=600000", "HZ3_SOFT_LIMIT_MIB=0"}).clean()) << "it shows nothing";
+}
+
 // RLIMIT_DATA counts what strict overcommit counts, for one process alone: making reserved memory writable can fail.
 TEST(DataLimit, exhaustion_is_survived) {
   for (size_t block : {400, 3000, 20000, 300000, 5000000}) expect_exhausts(128 * kMiB, RLIMIT_DATA, block, "2");
