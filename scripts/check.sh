@@ -33,8 +33,7 @@ stages=(
     'bench      420 the benchmarks, their tools and those of experiments: right, not fast'
     'stress     600 a minute of the randomized stress tests'
     'debug     1200 black-box tests of a lane whose checkers run the invariants'
-    'address   1200 white-box and stress tests, address sanitizer'
-    'undefined 1200 white-box and stress tests, undefined-behaviour sanitizer'
+    'address   1200 white-box and stress tests, address and undefined-behaviour sanitizers'
     'thread    1200 white-box and stress tests, thread sanitizer'
     'coverage  1200 line coverage of hz3/ is 90 % or more'
 )
@@ -75,7 +74,7 @@ run_preload() { tests_of_lanes --programs "$build/${lanes[0]}" preload; }
 run_golden() { tests_of_lanes golden; }
 
 run_build() {
-    scripts/run_tests.py --objtree "$build/fast" --no-build build
+    scripts/run_tests.py --objtree "$build/fast" --no-build -j"$jobs" build
 }
 
 # Of a toolchain that nothing is on record for it says UNVERIFIED, which is no failure here: Debian may have moved on.
@@ -125,9 +124,8 @@ run_debug() {
         scripts/run_tests.py --objtree "$build/debug" --programs "$build/${lanes[0]}" preload stress
 }
 
-run_address() { sanitized address; }
-run_undefined() { sanitized undefined; }
-run_thread() { sanitized thread; }
+run_address() { sanitized address address,undefined; }
+run_thread() { sanitized thread thread; }
 
 run_coverage() {
     make O="$build" coverage COVERAGE_PROGRAMS="$build/${lanes[0]}"
@@ -145,9 +143,9 @@ tests_of_lanes() { # OPTION... SUITE
     scripts/run_tests.py "${options[@]}" "$@"
 }
 
-sanitized() { # SANITIZER
+sanitized() { # FOLDER SANITIZERS
     mkdir -p "$build/$1" && make -s O="$build/$1" fast_defconfig debug.config &&
-        make O="$build/$1" SANITIZE="$1" -j"$jobs" tests &&
+        make O="$build/$1" SANITIZE="$2" -j"$jobs" tests &&
         scripts/run_tests.py --objtree "$build/$1" --no-build -j"$jobs" unit whitebox-stress
 }
 

@@ -38,7 +38,7 @@ ifneq ($(SANITIZE)$(COVERAGE),)
 endif
 instrument-flags :=
 ifneq ($(SANITIZE),)
-  instrument-flags += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -g -O1 -fno-omit-frame-pointer
+  instrument-flags += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -g1 -O1 -fno-omit-frame-pointer
   ifneq ($(findstring undefined,$(SANITIZE)),)
     # The linker turns the `add` of an initial-exec access into a `lea`, but gcc's test for null asks for the flags of that `add`.
     instrument-flags += -fno-sanitize=vptr -ftls-model=local-exec
@@ -67,7 +67,7 @@ link-flags-of = $(lto-link-flags) $(instrument-flags) $(link-flags) -Wl,-soname,
 	$(link-libs) $(EXTRA_LDFLAGS)
 
 # -- the tests: ordinary programs. Calls of malloc are what they are about, so the compiler keeps them all. --
-test-cxxflags-of = -std=c++20 -fsized-deallocation -O1 -g -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
+test-cxxflags-of = -std=c++20 -fsized-deallocation -O1 -g1 -Wall -Wextra -Wundef -Werror $(if $(findstring clang,$(CXX)),,-Wno-alloc-size-larger-than) -fno-builtin -pthread \
 	$(repro-flags) $(if $(filter $(obj)tests/unit/% %_whitebox.o,$(1)),$(instrument-flags)) $(include-flags) $(EXTRA_CXXFLAGS)
-test-cflags = -std=gnu11 -O1 -g -Wall -Wextra -Werror -fno-builtin -pthread $(repro-flags) $(include-flags)
+test-cflags = -std=gnu11 -O1 -g1 -Wall -Wextra -Werror -fno-builtin -pthread $(repro-flags) $(include-flags)
 test-libs := -lgmock -lgtest_main -lgtest -pthread -ldl
