@@ -70,7 +70,7 @@ run_unit() {
     for lane in "${lanes[@]:1}"; do make O="$build/$lane" -j"$jobs" VARIANTS= tests-unit || return; done
     tests_of_lanes --no-build -j"$jobs" unit
 }
-run_preload() { tests_of_lanes --programs "$build/${lanes[0]}" preload; }
+run_preload() { tests_of_lanes --programs "$build/${lanes[0]}" -j"$jobs" preload; }
 run_golden() { tests_of_lanes golden; }
 
 run_build() {
@@ -121,7 +121,7 @@ run_stress() {
 
 run_debug() {
     configure_and_build debug fast_defconfig debug.config &&
-        scripts/run_tests.py --objtree "$build/debug" --programs "$build/${lanes[0]}" preload stress
+        scripts/run_tests.py --objtree "$build/debug" --programs "$build/${lanes[0]}" -j"$jobs" preload stress
 }
 
 run_address() { sanitized address address,undefined; }

@@ -110,7 +110,7 @@ coverage:
 	+$(Q)$(clean-make) -s O=$(abs_objtree)/build/coverage fast_defconfig debug.config
 	+$(Q)$(clean-make) O=$(abs_objtree)/build/coverage COVERAGE=1 all tests-unit $(if $(COVERAGE_PROGRAMS),,tests-preload)
 	$(Q)find $(obj)build/coverage -name '*.gcda' -delete
-	$(Q)status=0; $(python) $(src)scripts/run_tests.py --no-build --objtree $(abs_objtree)/build/coverage \
+	$(Q)status=0; $(python) $(src)scripts/run_tests.py --no-build -j"$$(nproc)" --objtree $(abs_objtree)/build/coverage \
 		$(if $(COVERAGE_PROGRAMS),--programs $(abspath $(COVERAGE_PROGRAMS))) unit preload || status=1; \
 	cd $(abs_srctree) && gcovr --root . --filter 'hz3/' --exclude-throw-branches --fail-under-line 90 $(GCOVR_FLAGS) \
 		$(abs_objtree)/build/coverage || status=1; exit $$status
