@@ -127,11 +127,12 @@ def key_of(config):
 
 @contextlib.contextmanager
 def alone(path):
-    """One build at a time, of however many processes."""
+    """One build at a time, of however many processes. Gives the descriptor of the lock: a process that has it from its parent
+    holds the lock until it ends, even if the parent is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 def build(config, text, jobs=os.cpu_count()):
@@ -140,7 +141,7 @@ def build(config, text, jobs=os.cpu_count()):
     work = PLACE / "work"
     if found := library_in(kept):
         return found
-    with alone(PLACE / "lock"):
+    with alone(PLACE / "lock") as lock:
         if found := library_in(kept):  # built while this process waited
             return found
         work.mkdir(exist_ok=True)
@@ -149,7 +150,7 @@ def build(config, text, jobs=os.cpu_count()):
         (work / ".config").write_text(config)
         done = subprocess.run(
             ["make", "-s", "-C", str(SRCTREE), "O=" + str(work), "-j{}".format(jobs), "all"], env=clean_environment(),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, pass_fds=(lock,))
         if done.returncode != 0:
             raise Wrong("'{}' does not build: {}".format(text, last_line(done.stdout)))
         return keep(work, kept)
