@@ -52,7 +52,7 @@ class Result:
 
 def row(name, iters=ITERS):
     """A row of the benchmark. `iters` scales how long it runs: the default is some tenths of a second."""
-    threads = re.match(r"t(\d{1,4})\.", name)
+    threads = re.match(r"t([1-9]\d{0,3})\.", name)
     known = {each.name: each for each in rows.ssot(iters, SLOTS, [int(threads.group(1))] if threads else []) + rows.workloads(iters)}
     if name not in known:
         raise Wrong("'{}': no workload has that name (scripts/run_bench_hz3_ssot.sh --list shows them), and no trace".format(name))

@@ -213,6 +213,8 @@ class Script(_support.BenchTest):
                 (("glibc", "./binary.config"), "not ASCII"), (("glibc", "./twice.config"), "set twice"),
                 (("glibc", "./cut.config"), "malformed line"),
                 (("glibc", lib, "--workload", "none"), "no workload has that name"), (("glibc", lib, "--workload", "none.trace"), "no such file"),
+                (("glibc", lib, "--workload", "t0.small.r50"), "no workload has that name"),
+                (("glibc", lib, "--workload", "t9999.small.r50"), "1 to 4096"),
                 (("glibc", lib, "--workload", "st.app", "--workload", "st.app"), "same name"),
                 (("glibc", lib, "--command", "no-such-program"), "no such program"),
                 (("glibc", lib, "--command", "a 'b"), "No closing quotation"), (("glibc", lib, "--command", "false"), "exit code 1"),
