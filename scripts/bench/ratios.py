@@ -3,13 +3,15 @@
 All of one round ran within seconds, so two allocators are compared within each round: a machine that is slower for a while is
 slower for both. The ratio is the median of the rounds' quotients, its interval a percentile bootstrap over the rounds: rounds
 are drawn again and again, with repetition, and the middle 95 % of the medians is the interval. With a handful of rounds that
-is hardly more than the smallest and the largest quotient.
+is no more than the smallest and the largest quotient, and said to be that: of five rounds all are on one side of the true ratio
+once in sixteen times.
 """
 import random
 import statistics
 
 RESAMPLES = 2000
 LEVEL = 0.95
+FEWEST = 6  # rounds, for an interval of that level
 
 
 def spread(values):
@@ -35,6 +37,13 @@ class Ratio:
     def decided(self):
         """Whether the interval excludes 1."""
         return self.low > 1 or self.high < 1
+
+
+def what_is_bracketed(rounds):
+    """What the intervals of so many rounds are."""
+    if rounds < FEWEST:
+        return "smallest and largest quotient (too few rounds for a {:.0f} % interval)".format(100 * LEVEL)
+    return "{:.0f} % interval".format(100 * LEVEL)
 
 
 def ratio(first, second):

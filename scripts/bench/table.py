@@ -30,7 +30,7 @@ def medians(result):
 
 def comparisons(result):
     first, *others = result["allocators"]
-    yield "{0} / each, above 1: {0} is faster; in brackets {1:.0f} % interval; '=': it holds 1:".format(first, 100 * ratios.LEVEL)
+    yield "{0} / each, above 1: {0} is faster; in brackets {1}; '=': it holds 1:".format(first, ratios.what_is_bracketed(result["run"]["done"]))
     yield "{:14}".format("") + "".join("{:>25}".format(name) for name in others) + "   best of these"
     for row in result["rows"]:
         cells = []

@@ -51,9 +51,16 @@ class Ratios(_support.BenchTest):
         self.assertAlmostEqual(found.value, 1.005)
         self.assertTrue(0.9 < found.low < found.value < found.high < 1.2, (found.low, found.high))
         self.assertFalse(found.decided())
+        self.assertEqual(ratios.what_is_bracketed(10), "95 % interval")
         self.assertEqual((found.low, found.high), ratios.bootstrap(noisy))  # repeatable
         many = ratios.ratio(noisy * 10, [1.0] * 100)
         self.assertLess(many.high - many.low, found.high - found.low)
+
+    def test_few_rounds_have_a_range(self):
+        for rounds in range(1, ratios.FEWEST):
+            quotients = [1.0 + n / 100 for n in range(rounds)]
+            self.assertEqual(ratios.bootstrap(quotients), (quotients[0], quotients[-1]))
+            self.assertIn("smallest and largest", ratios.what_is_bracketed(rounds))
 
     def test_void_rounds_are_left_out(self):
         self.assertAlmostEqual(ratios.ratio([2.0, None, 4.0, 9.0], [1.0, 1.0, 2.0, None]).value, 2)
@@ -267,6 +274,7 @@ class Script(_support.BenchTest):
         self.assertIn("HZ3_SHARDS", header["libraries"]["hz3"]["configuration"])
         self.assertEqual(len(header["libraries"]["hz3"]["sha256"]), 64)
         self.assertEqual(out.with_suffix(".txt").read_text(), table.text(result))
+        self.assertIn("too few rounds for a 95 % interval", done.stdout)
         self.assertIn("round 2/2, 0:0", done.stderr)
         self.assertRegex(done.stdout, r"(?m)^t2\.small\.r50 .*%$")
 
