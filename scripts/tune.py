@@ -37,6 +37,11 @@ BUILD_JOBS = max(1, (os.cpu_count() or 1) // 2)  # the machine is somebody's; mo
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        settings.fail(message)
+
+
 class OutOfTime(Exception):
     """The search has had its time."""
 
@@ -157,7 +162,7 @@ class Tuning:
         for trial in sorted(confirmed, key=lambda trial: -trial.speed):
             values = [line.removeprefix("CONFIG_HZ3_") for line in self.space.fragment(trial.point) if not line.startswith("#")]
             print("{} {}  {}".format("*" if trial is chosen else " ", shown(trial), " ".join(values) or "(as " + self.options.base + ")"))
-        target = pathlib.Path(self.options.output) if self.options.output else SRCTREE / "configs/tuned-{}.config".format(self.options.name)
+        target = self.options.output
         text = "\n".join([*self.comment(chosen), *self.space.fragment(chosen.point)]) + "\n"
         part = target.with_name(target.name + ".part")
         part.write_text(text)
@@ -190,7 +195,7 @@ def chosen_workload(options):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="of the fragment: configs/tuned-NAME.config")
     parser.add_argument("--workload", metavar="ROW", help="a row of scripts/run_bench_hz3_ssot.sh --list")
     parser.add_argument("--trace", metavar="FILE", help="a recorded trace")
@@ -209,6 +214,10 @@ def arguments():
         parser.error("--name '{}': expected small letters, digits, - and _".format(options.name))
     if not 1000 <= options.iters <= 10**10:
         parser.error("--iters {}: expected 1000 to 10000000000".format(options.iters))
+    options.output = pathlib.Path(options.output) if options.output else SRCTREE / "configs/tuned-{}.config".format(options.name)
+    # What cannot be written would only show when the search is over.
+    if options.output.is_dir() or not os.access(options.output.parent, os.W_OK):
+        parser.error("--output '{}': expected the name of a file in a folder that can be written to".format(options.output))
     return options
 
 

@@ -3,6 +3,7 @@
 
 The whole search runs in a copy of the build with sources of a few lines (tests/build/_support.py), so that a library takes a
 second; the workload is a script that looks at how its library was configured, and says how fast it would be."""
+import fcntl
 import importlib.util
 import math
 import os
@@ -275,9 +276,33 @@ class WholeSearch(_support.BenchTest):
         for more, part in ((("--limit", "soon"), "--limit 'soon'"), (("--symbols", "HZ3_NONE"), "'HZ3_NONE'"),
                            (("--from", "nothing.config"), "nothing.config"), (("--from", str(self.tree / "broken.config")), "allowed: 1..128"),
                            (("--workload", "st.small"), "expected one of"), (("--base", "debug.config"), "expected a defconfig"),
-                           (("--command", "no-such-program"), "no such program")):
+                           (("--command", "no-such-program"), "no such program"), (("--seed", "x"), "--seed"), (("--bogus",), "--bogus"),
+                           (("--output", str(self.tree / "none/tuned.config")), "--output"), (("--output", str(self.tree)), "--output")):
             self.assert_one_line_error(self.tune("wrong", *more), part)
         self.assertFalse(self.state("wrong").exists())
+
+    def test_a_build_goes_on_alone_when_its_search_is_killed(self):
+        """Another build in the same folder would mix objects of two configurations."""
+        folder = self.tree / "orphan"
+        folder.mkdir()
+        make, lock = folder / "make", folder / "place/lock"
+        make.write_text("#!/bin/sh\necho $$ >{0}/part && mv {0}/part {0}/pid && exec sleep 600\n".format(folder))
+        make.chmod(0o755)
+        code = "import pathlib, subject; subject.PLACE = pathlib.Path('{}'); subject.build('', 'x')".format(lock.parent)
+        search = subprocess.Popen([sys.executable, "-c", code], env={"PATH": "{}:/usr/bin:/bin".format(folder), "PYTHONPATH":
+                                  str(self.tree / "scripts/experiments")}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while not (folder / "pid").exists() and search.poll() is None:
+            time.sleep(0.01)
+        search.kill()
+        search.wait()
+        build = int((folder / "pid").read_text())
+        with open(lock, "w") as file:
+            try:
+                with self.assertRaises(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                os.kill(build, signal.SIGKILL)
+            fcntl.flock(file, fcntl.LOCK_EX)
 
     def test_a_program_that_loads_no_library(self):
         source, program = self.tree / "static.c", self.tree / "static"
