@@ -23,10 +23,13 @@ abs_srctree := $(realpath $(dir $(this-makefile)))
 output := $(if $(filter command,$(firstword $(origin O))),$(O),$(or $(O),$(KBUILD_OUTPUT)))
 objtree-wanted := $(or $(output),$(CURDIR))
 # What make or a shell would take a path apart at; asked before anything is made there.
-odd-signs := : % $$ \# \ ' " ` ; & | ( ) < > * ? [ ]
+odd-signs := : = % $$ \# \ ' " ` ; & | ( ) < > * ? [ ]
 path-is-odd = $(word 2,$(1))$(strip $(foreach sign,$(odd-signs),$(findstring $(sign),$(1))))
 ifneq ($(call path-is-odd,$(abs_srctree)$(CURDIR)$(objtree-wanted)),)
   $(error the paths of the source and output folders must have no spaces, no colons, quotes or other signs of the shell)
+endif
+ifneq ($(call path-is-odd,$(KCONFIG_CONFIG)),)
+  $(error KCONFIG_CONFIG must have no spaces, no colons, quotes or other signs of the shell)
 endif
 abs_objtree := $(realpath $(objtree-wanted))
 ifeq ($(abs_objtree),)
@@ -40,8 +43,8 @@ in-tree := $(filter $(abs_srctree),$(abs_objtree))
 src := $(if $(and $(in-tree),$(filter $(abs_srctree),$(CURDIR))),,$(abs_srctree)/)
 obj := $(if $(src),$(abs_objtree)/)
 
-KCONFIG_CONFIG ?= .config
-kconfig := $(if $(filter /%,$(KCONFIG_CONFIG)),,$(obj))$(KCONFIG_CONFIG)
+kconfig-name := $(or $(KCONFIG_CONFIG),.config)
+kconfig := $(if $(filter /%,$(kconfig-name)),,$(obj))$(kconfig-name)
 
 # ---- how it is told -----------------------------------------------------------------------------------------------------
 
@@ -88,7 +91,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 python := $(PYTHON3) -I -B
 kconf := srctree='$(abs_srctree)' objtree='$(or $(obj),./)' KCONFIG_CONFIG='$(abspath $(kconfig))' \
-	KCONFIG_SEED='$(KCONFIG_SEED)' KCONFIG_STYLE='$(if $(findstring c,$(W)),$(if $(findstring e,$(W)),error,warning))' $(python) $(src)scripts/build/kconf.py
+	KCONFIG_SEED='$(call escsq,$(KCONFIG_SEED))' KCONFIG_STYLE='$(if $(findstring c,$(W)),$(if $(findstring e,$(W)),error,warning))' $(python) $(src)scripts/build/kconf.py
 
 # ---- what kind of goals -------------------------------------------------------------------------------------------------
 

@@ -45,9 +45,9 @@ info-lanes: $(addprefix info-of-,$(lanes))
 # -- install --
 PHONY += install
 install: all
-	$(Q)mkdir -p $(DESTDIR)$(LIBDIR) $(DESTDIR)$(PREFIX)/include
-	$(Q)install -m 755 $(obj)$(library) $(DESTDIR)$(LIBDIR)/$(library)
-	$(Q)install -m 644 $(abs_srctree)/hz3/hz3.h $(DESTDIR)$(PREFIX)/include/hz3.h
+	$(Q)mkdir -p '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(PREFIX)/include'
+	$(Q)install -m 755 $(obj)$(library) '$(DESTDIR)$(LIBDIR)/$(library)'
+	$(Q)install -m 644 $(abs_srctree)/hz3/hz3.h '$(DESTDIR)$(PREFIX)/include/hz3.h'
 	@$(call say,INSTALL,$(DESTDIR)$(LIBDIR)/$(library))
 
 # -- help for editors --
@@ -130,7 +130,7 @@ mrproper: clean
 	$(Q)rmdir $(obj)include 2>/dev/null || true
 	$(if $(in-tree),,$(Q)rm -f $(obj)Makefile; find $(or $(obj),.) -mindepth 1 -type d -empty -delete)
 distclean: mrproper
-	$(Q)rm -f $(addprefix $(obj),tags cscope.files cscope.out cscope.in.out cscope.po.out compile_commands.json)
+	$(Q)rm -f $(addprefix $(obj),tags cscope.files cscope.out cscope.out.in cscope.out.po compile_commands.json)
 	$(if $(in-tree),$(Q)find . \( -name .git -prune \) -o \( -name '*~' -o -name '*.orig' -o -name '*.rej' -o -name '#*#' \) -type f -exec rm -f {} +)
 
 # -- help --

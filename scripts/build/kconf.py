@@ -29,6 +29,8 @@ def write_if_changed(filename, text):
     except (OSError, UnicodeDecodeError):
         pass
     os.makedirs(os.path.dirname(filename) or ".", exist_ok=True)
+    if os.path.isdir(filename):  # asked before there is a file beside it
+        raise Wrong("{}: is a folder".format(shown(filename)))
     temporary = "{}.{}.tmp".format(filename, os.getpid())
     with open(temporary, "w") as file:
         file.write(text)
@@ -261,5 +263,7 @@ if __name__ == "__main__":
         sys.exit(str(wrong))
     except kconfiglib.KconfigError as error:
         sys.exit(" ".join(str(error).split()))
+    except OSError as error:
+        sys.exit("{}: {}".format(shown(error.filename or ""), error.strerror))
     except (KeyboardInterrupt, EOFError):
         sys.exit("interrupted; nothing written")

@@ -60,6 +60,18 @@ class Folders(BuildTest):
         self.assertTrue(os.path.exists(self.folder + "/named/my.config"))
         self.assertFalse(os.path.exists(self.folder + "/named/.config"))
 
+    def test_config_that_cannot_be_written(self):
+        before = snapshot(self.folder)
+        for name in ("a b", "a'b", "a=b"):
+            self.assertIn("KCONFIG_CONFIG must have no spaces", self.make("fast_defconfig", "KCONFIG_CONFIG=" + name, fails=True))
+        for name, message in ((self.folder, "is a folder"), (self.tree + "/Makefile/x", "Makefile")):
+            answer = self.make("fast_defconfig", "KCONFIG_CONFIG=" + name, fails=True)
+            self.assertIn(message, answer)
+            self.assertEqual(answer.count("\n"), 2, answer)
+        self.assertEqual(snapshot(self.folder), before)
+        self.make("fast_defconfig", "KCONFIG_CONFIG=", "O=../empty-name")
+        self.assertTrue(os.path.exists(self.folder + "/empty-name/.config"))
+
     def test_clean_levels(self):
         before = snapshot(self.tree)
         self.make("fast_defconfig", "all", "tests", "compile_commands.json", "savedefconfig", "-j4")
@@ -74,7 +86,7 @@ class Folders(BuildTest):
 
     def test_strange_paths_are_refused_and_not_made(self):
         before = snapshot(self.folder)
-        for name in ("a b", "a:b", "a'b", 'a"b', "a%b", "a;b", "a#b", "a(b", "a*b", "a&b", "a$$b"):
+        for name in ("a b", "a:b", "a'b", 'a"b', "a%b", "a;b", "a#b", "a=b", "a(b", "a*b", "a&b", "a$$b"):
             with self.subTest(name):
                 answer = self.make("fast_defconfig", "O=../" + name, fails=True)
                 self.assertIn("no spaces", answer)

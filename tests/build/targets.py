@@ -63,6 +63,7 @@ class Targets(BuildTest):
             texts.add(self.config())
         self.assertEqual(len(texts), 3)
         self.make("randconfig", "KCONFIG_SEED=x", fails=True)
+        self.assertIn("KCONFIG_SEED=1'2: not a number", self.make("randconfig", "KCONFIG_SEED=1'2", fails=True))
         self.assertRegex(self.make("randconfig"), r"KCONFIG_SEED=\d+")
 
     def test_fragments(self):
@@ -255,12 +256,16 @@ class Targets(BuildTest):
         self.make("tags", "cscope", "O=../tags-here")
         self.assertIn("toy_hz3_os", read(self.folder + "/tags-here/tags"))
         self.assertTrue(os.path.exists(self.folder + "/tags-here/cscope.out"))
+        self.make("distclean", "O=../tags-here")
+        self.assertEqual(os.listdir(self.folder + "/tags-here"), [])
 
     def test_install(self):
         self.make("fast_defconfig")
         self.make("install", "-j4", "DESTDIR=" + self.folder + "/root", "PREFIX=/opt/x")
         self.assertTrue(os.path.exists(self.folder + "/root/opt/x/lib/libhakozuna_hz3_fast.so"))
         self.assertTrue(os.path.exists(self.folder + "/root/opt/x/include/hz3.h"))
+        self.make("install", "-j4", "DESTDIR=" + self.folder + "/a root")
+        self.assertTrue(os.path.exists(self.folder + "/a root/usr/local/lib/libhakozuna_hz3_fast.so"))
 
     def test_header(self):
         self.make("fast_defconfig", "checkconfig")
