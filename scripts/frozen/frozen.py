@@ -36,13 +36,15 @@ def jobs():
 
 
 def copy_sources(tree, target):
-    """What a build reads, without what a build in the tree may have made."""
+    """What a build reads, without what a build in the tree may have made. The copy can be written to, whatever the tree."""
     made = shutil.ignore_patterns("*.o", "*.s", "*.i", ".*.cmd", ".*.d", "*.gc*", "__pycache__")
     for name in ("configs", "hz3", "scripts"):
         shutil.copytree(os.path.join(tree, name), os.path.join(target, name), ignore=made)
     os.makedirs(os.path.join(target, "tests"))
     for name in ("Makefile", "Kconfig", "tests/Makefile"):
         shutil.copyfile(os.path.join(tree, name), os.path.join(target, name))
+    for folder, _, _ in os.walk(target):
+        os.chmod(folder, 0o755)
 
 
 def keep_library(built, name):
@@ -236,6 +238,8 @@ def bump(records):
     before = records.history(lane)[-1:]
     if before == [freeze_id]:
         raise Wrong("{}: nothing to freeze, it is freeze {}".format(lane, freeze_id))
+    if not before and not note:
+        raise Wrong("NOTE: say what is frozen, NOTE='the first freeze'")
     toolchain = Toolchain(COMPILER)
     library = build_twice(lane)
     known = records.build(lane, freeze_id, toolchain)
@@ -246,8 +250,6 @@ def bump(records):
         note = (note + "; " if note else "") + UNCHANGED
     elif before and not MEASURED.search(note):
         raise Wrong("NOTE: say why, and what the benchmark gave before and after: NOTE='what changed; st.small 118.2 -> 119.0 M/s'")
-    elif not note:
-        raise Wrong("NOTE: say what is frozen, NOTE='the first freeze'")
     records.add_freeze(lane, freeze_id, text, note)
     if known:
         say(lane, "is on record", "freeze {}, toolchain {}".format(freeze_id, toolchain.id))

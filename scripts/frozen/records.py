@@ -117,6 +117,8 @@ class Records:
         """Each version that git has: its lines are here, in its order. (Two branches may both have appended.)"""
         if not os.path.exists(os.path.join(self.tree, ".git")):
             return
+        if self.git("rev-parse", "--git-dir") is None:  # not installed, or the tree is another user's
+            raise Wrong("git does not answer for this tree, so nobody knows whether history is complete; try `git status`")
         now = self.lines(name)
         for commit in (self.git("rev-list", "--full-history", "HEAD", "--", "frozen/" + name) or b"").decode().split():
             was = (self.git("show", "{}:frozen/{}".format(commit, name)) or b"").decode().split("\n")[:-1]

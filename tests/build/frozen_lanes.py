@@ -13,6 +13,7 @@ from _support import CLEAN_ENVIRONMENT, ROOT, BuildTest, main, read, snapshot, w
 
 sys.path.insert(0, os.path.join(ROOT, "scripts/frozen"))
 from freeze import freeze_of  # noqa: E402
+from frozen import copy_sources  # noqa: E402
 from library import loaded_hash, sections_of  # noqa: E402
 
 FIGURES = "toy grows; st.small 118.2 -> 119.0 M/s"
@@ -292,6 +293,26 @@ class Frozen(FrozenTest):
         self.assertEqual(len(self.lines("builds.txt")), 3)
         for name in ("other", "third"):
             self.check("PASS", "CXX={}/{}-g++".format(self.folder, name))
+
+    def test_git_that_does_not_answer(self):
+        """As where the tree is another user's: then lines could be gone, and nobody would see it."""
+        shutil.move(self.tree + "/.git", self.folder + "/git-aside")
+        try:
+            write(self.tree + "/.git", "gitdir: /nonexistent\n")
+            self.assertIn("git does not answer", self.check("FAIL"))
+        finally:
+            os.remove(self.tree + "/.git")
+            shutil.move(self.folder + "/git-aside", self.tree + "/.git")
+
+    def test_copy_of_a_tree_that_is_only_read(self):
+        subprocess.run(["chmod", "-R", "a-w", self.tree], check=True)
+        try:
+            copy_sources(self.tree, self.folder + "/copy")
+        finally:
+            subprocess.run(["chmod", "-R", "u+w", self.tree], check=True)
+        for folder, _, _ in os.walk(self.folder + "/copy"):
+            if folder != self.folder + "/copy":
+                self.assertTrue(os.stat(folder).st_mode & 0o200, folder)
 
     def test_lane_that_is_gone(self):
         os.remove(self.tree + "/configs/fast_defconfig")
