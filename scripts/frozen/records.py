@@ -105,10 +105,10 @@ class Records:
         return bool(both) and all(hashes[0][key] == hashes[1][key] for key in both)
 
     def git(self, *arguments):
-        """What git says; None where there is no git, or it knows nothing of this tree."""
+        """What git says, whoever owns the tree; None where there is no git, or it knows nothing of this tree."""
         try:
-            done = subprocess.run(["git", "-C", self.tree, *arguments], env=clean_environment(LC_ALL="C"), stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            done = subprocess.run(["git", "-c", "safe.directory=*", "-C", self.tree, *arguments], env=clean_environment(LC_ALL="C"),
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         except OSError:
             return None
         return done.stdout if done.returncode == 0 else None
@@ -117,7 +117,7 @@ class Records:
         """Each version that git has: its lines are here, in its order. (Two branches may both have appended.)"""
         if not os.path.exists(os.path.join(self.tree, ".git")):
             return
-        if self.git("rev-parse", "--git-dir") is None:  # not installed, or the tree is another user's
+        if self.git("rev-parse", "--git-dir") is None:  # not installed, or the folder is damaged
             raise Wrong("git does not answer for this tree, so nobody knows whether history is complete; try `git status`")
         now = self.lines(name)
         for commit in (self.git("rev-list", "--full-history", "HEAD", "--", "frozen/" + name) or b"").decode().split():

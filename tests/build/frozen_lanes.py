@@ -295,7 +295,7 @@ class Frozen(FrozenTest):
             self.check("PASS", "CXX={}/{}-g++".format(self.folder, name))
 
     def test_git_that_does_not_answer(self):
-        """As where the tree is another user's: then lines could be gone, and nobody would see it."""
+        """Then lines could be gone, and nobody would see it."""
         shutil.move(self.tree + "/.git", self.folder + "/git-aside")
         try:
             write(self.tree + "/.git", "gitdir: /nonexistent\n")
