@@ -180,7 +180,7 @@ def raise_first(problems):
 
 
 def load(kconf, filename, replace=True, strict=True):
-    """Reads a file into kconf. Strict: raises Wrong; otherwise says what is dropped, and drops it."""
+    """Reads a file into kconf. Strict: raises Wrong; otherwise says what is wrong, and drops it; of what is set twice the last counts."""
     del kconf.warnings[:]
     problems = list(line_problems(kconf, filename))
     if strict:
@@ -191,7 +191,7 @@ def load(kconf, filename, replace=True, strict=True):
             problems.append(problem)
             sym.unset_value()
         for problem in problems:
-            print("dropped: " + problem, file=sys.stderr)
+            print("repaired: " + problem, file=sys.stderr)
         return
     raise_first(problem for _, problem in value_problems(kconf, filename))
     raise_first("{}: {}".format(shown(filename), " ".join(warning.split())) for warning in kconf.warnings)

@@ -92,8 +92,8 @@ class BadConfigs(BuildTest):
                 continue
             with self.subTest(name):
                 write(self.tree + "/.config", text)
-                self.assertIn("dropped: ", self.make("olddefconfig"))
-                self.assertNotIn("dropped: ", self.make("olddefconfig"))
+                self.assertIn("repaired: ", self.make("olddefconfig"))
+                self.assertNotIn("repaired: ", self.make("olddefconfig"))
                 self.make("checkconfig")  # reads the configuration and builds nothing
 
     def test_wrong_defconfig_and_fragment(self):
