@@ -38,13 +38,8 @@ WORKLOADS = ("st.mixed", "st.app")
 LIMIT = 300
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        settings.fail(message)
-
-
 def parse(arguments):
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = settings.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("a", metavar="A")
     parser.add_argument("b", metavar="B")
     parser.add_argument("--workload", action="append", default=[], metavar="NAME",

@@ -251,24 +251,23 @@ def main():
     tests = []
     objtrees = [os.path.abspath(name) for name in options.objtree or [SRCTREE]]
     programs = os.path.abspath(options.programs) if options.programs else None
-    suites_of = {objtree: set(wanted) - set(WITHOUT_LIBRARY) for objtree in objtrees}
-    if programs and not options.no_build:
-        preloaded = set(wanted) & set(PRELOADED_SUITES)
-        goals = {objtree: {"all"} | {"tests-" + suite for suite in suites - preloaded} for objtree, suites in suites_of.items()}
-        goals[programs] = goals.get(programs, set()) | {"tests-" + suite for suite in preloaded}
-    else:
-        goals = {objtree: {"tests-" + suite for suite in suites} for objtree, suites in suites_of.items()}
-    for objtree, names in goals.items() if not options.no_build else ():
+    with_library = set(wanted) - set(WITHOUT_LIBRARY)
+    goals = {}
+    for objtree in objtrees if with_library and not options.no_build else ():
+        goals.setdefault(objtree, set()).add("all")
+        for suite in with_library:
+            goals.setdefault(programs or objtree if suite in PRELOADED_SUITES else objtree, set()).add("tests-" + suite)
+    for objtree, names in goals.items():
         # An instrumented folder stays what it is.
         built_as = ["{}={}".format(key.upper(), value) for key, value in read_list(objtree) or () if key in ("sanitize", "coverage")]
         command = ["make", "--no-print-directory", "-s", "-C", SRCTREE, "O=" + objtree, "-j{}".format(os.cpu_count()), *built_as,
                    "tests/tests.list", *sorted(names)]
-        if names and subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
+        if subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
             print("0 passed, 1 failed, 0 skipped")
             return 1
-    for objtree, suites in suites_of.items():
+    for objtree in objtrees:
         label = os.path.basename(objtree) + ":" if len(objtrees) > 1 else ""
-        if suites & set(BINARY_SUITES):
+        if with_library & set(BINARY_SUITES):
             tests += tests_of(objtree, programs or objtree, [suite for suite in wanted if suite in BINARY_SUITES], label)
         library = ""
         for key, value in read_list(objtree) or ():

@@ -37,11 +37,6 @@ BUILD_JOBS = max(1, (os.cpu_count() or 1) // 2)  # the machine is somebody's; mo
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        settings.fail(message)
-
-
 class OutOfTime(Exception):
     """The search has had its time."""
 
@@ -195,7 +190,7 @@ def chosen_workload(options):
 
 
 def arguments():
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = settings.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="of the fragment: configs/tuned-NAME.config")
     parser.add_argument("--workload", metavar="ROW", help="a row of scripts/run_bench_hz3_ssot.sh --list")
     parser.add_argument("--trace", metavar="FILE", help="a recorded trace")

@@ -1,4 +1,5 @@
 """What all measuring scripts share: where things are, and settings from the environment with errors of one line."""
+import argparse
 import json
 import os
 import pathlib
@@ -28,6 +29,13 @@ def fail(message):
     sys.stdout.flush()
     print("{}: {}".format(os.path.basename(sys.argv[0]), message), file=sys.stderr)
     sys.exit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """Of a command line; what is wrong with it is told in one line, too."""
+
+    def error(self, message):
+        fail(message)
 
 
 def no_arguments(arguments):
