@@ -142,8 +142,8 @@ bool fills_from_top(const void* p, size_t bytes) {
   void* probe = calls.reserve(page_size());
   if (probe == nullptr) return false;
   calls.release(probe, page_size());
-  // Elsewhere, or in the upper half of it.
-  return reinterpret_cast<uintptr_t>(probe) - reinterpret_cast<uintptr_t>(p) >= bytes / 2;
+  // In the upper half of it or above. Below it is a small hole that was left there, which comes last where the top comes first.
+  return reinterpret_cast<uintptr_t>(probe) >= reinterpret_cast<uintptr_t>(p) + bytes / 2;
 }
 
 uint64_t now_ms() {

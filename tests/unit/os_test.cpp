@@ -120,5 +120,25 @@ TEST(OsDeathTest, AddressSpaceLimitIsReadOnce) {
       testing::ExitedWithCode(0), "");
 }
 
+// Where the kernel put a mapping of one page says how it fills the addresses.
+TEST_F(Os, FillsFromTopWhereASmallMappingIsNotFoundBelow) {
+  static char* probe;
+  char* const p = reinterpret_cast<char*>(uintptr_t{1} << 40);
+  constexpr size_t kBytes = size_t{1} << 30;
+  const Calls before = calls;
+  calls.reserve = [](size_t) -> void* { return probe; };
+  calls.release = [](void*, size_t) {};
+  const auto fills_from_top = [&](char* at) {
+    probe = at;
+    return hz3::os::fills_from_top(p, kBytes);
+  };
+  EXPECT_TRUE(fills_from_top(p + kBytes - page_size()));
+  EXPECT_TRUE(fills_from_top(p + 2 * kBytes)) << "in a hole above";
+  EXPECT_FALSE(fills_from_top(p));
+  EXPECT_FALSE(fills_from_top(p - page_size())) << "in a hole below";
+  EXPECT_FALSE(fills_from_top(nullptr)) << "nowhere";
+  calls = before;
+}
+
 }  // namespace
 }  // namespace hz3::os
