@@ -6,7 +6,6 @@
 #include "hz3/depot.hpp"
 #include "hz3/settings.hpp"
 
-#include <climits>
 #include <initializer_list>
 #include <utility>
 
@@ -25,13 +24,6 @@ constexpr unsigned kShort = 8;      // blocks: as far a list is followed to tell
 constexpr uint8_t kOverflowsOfAHoarder = 8;
 
 constexpr unsigned kLookAfter = kMostRoom * kRoomUnit;  // frees, after which an event looks at the clock
-
-// How long a list is, counted up to `most`.
-unsigned length_of(const void* list, unsigned most) {
-  unsigned length = 0;
-  for (; list != nullptr && length < most; list = link_of(list)) length++;
-  return length;
-}
 
 unsigned half_of(unsigned limit) { return limit / 2 > 1 ? limit / 2 : 1; }
 
@@ -79,51 +71,53 @@ void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
   if (count > tc->limit[slot] || !may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
 }
 
-// Bounds a first list of at most `most` blocks, which may have grown beyond half of the limit; how long it is afterwards, at
-// most.
+// Bounds a first list of at most `most` blocks, which may have grown beyond half of the limit: half of the limit becomes the
+// second list, and what came on top of that stays. How long the first is afterwards, at most.
+//
+// A list that was the second once, or comes from the depot, is full when it is taken; were it to become the second again as a
+// whole, it would grow by what came on top of it each time. So it is followed as far as that goes: to blocks that were just
+// freed. It is not counted; that the rest is as long as it may be is the worst case.
 unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   const unsigned limit = tc->limit[slot], half = half_of(limit);
+  const size_t stay = most > half + 1 || most > limit ? clamp(most - half, 1, half < limit ? half + 1 : limit) : 0;
+  const unsigned full = half < kShort ? half : kShort;
   void*& head = tc->head[slot];
-  if (most > limit) {
-    // A list that was the second once may have grown to the whole limit. It is counted then, and cut when it is longer: taken
-    // back again and again, it would grow without end in a thread that frees much and allocates little.
-    void* last = nullptr;  // of those that stay
-    void* block = head;
-    unsigned length = 0;
-    bool is_ring = false;
-    for (; block != nullptr && length <= limit; block = link_of(block)) {
-      if (++length == half) last = block;
-      is_ring |= link_of(block) == head;
-    }
-    if (is_ring) {  // a block was freed twice: central, which counts, says which
-      send_home(tc, slot, std::exchange(head, nullptr));
-      return 0;
-    }
-    if (length < half) return length;
-    if (length > limit) {
-      void* rest = link_of(last);
-      set_link(last, nullptr);
-      give_away(tc, slot, rest, most - half);
-      length = half;
-    }
-    most = length;
-  } else {
-    const unsigned full = half < kShort ? half : kShort;
-    const unsigned length = length_of(head, full);
-    if (length < full) return length;
+  void* last = nullptr;  // of those that stay
+  unsigned length = 0;
+  bool is_ring = false;
+  for (void* block = head; block != nullptr && length < (stay > full ? stay : full); block = link_of(block)) {
+    if (++length == stay) last = block;
+    is_ring |= link_of(block) == head;
   }
-  void* list = std::exchange(tc->second[slot], std::exchange(head, nullptr));
-  const unsigned count = std::exchange(tc->second_most[slot], static_cast<uint16_t>(most));
+  if (is_ring) {  // a block was freed twice: central, which counts, says which
+    send_home(tc, slot, std::exchange(head, nullptr));
+    return 0;
+  }
+  if (length < full || length < stay) return length;
+  void* rest = head;
+  if (last != nullptr) {
+    rest = link_of(last);
+    if (rest == nullptr) return length;
+    set_link(last, nullptr);
+  } else {
+    head = nullptr;
+  }
+  if (most - stay > limit) {  // of a bin for one block
+    give_away(tc, slot, rest, most - stay);
+    return stay;
+  }
+  void* list = std::exchange(tc->second[slot], rest);
+  const unsigned count = std::exchange(tc->second_most[slot], static_cast<uint16_t>(most - stay));
   if (list != nullptr) give_away(tc, slot, list, count);
-  if (tc->overflowed[slot] >= kOverflowsOfAHoarder) give_away(tc, slot, std::exchange(tc->second[slot], nullptr), most);
-  return 0;
+  if (tc->overflowed[slot] >= kOverflowsOfAHoarder) give_away(tc, slot, std::exchange(tc->second[slot], nullptr), most - stay);
+  return stay;
 }
 
 }  // namespace
 
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
-  const unsigned most = tc->at_most[slot] + 1u;
+  const unsigned most = static_cast<unsigned>(most_in_bin(tc, slot)) / kRoomUnit;
   grant_room(tc, slot, most < half_of(tc->limit[slot]) ? most : bound_list(tc, slot, most));
   if (tc->frees_since_look >= kLookAfter) return slow_call_event(tc);
   background::attend();
@@ -133,8 +127,8 @@ bool use_second(ThreadCache* tc, Slot slot) {
   if (tc->second[slot] == nullptr) return false;
   tc->head[slot] = tc->second[slot];
   tc->second[slot] = nullptr;
-  // This list is followed, so that its length is known again: its links are about to be read anyway, by the mallocs to come.
-  grant_room(tc, slot, length_of(tc->head[slot], UINT_MAX));
+  // Not followed to count it: it is as long as this, or shorter.
+  grant_room(tc, slot, tc->second_most[slot]);
   return true;
 }
 

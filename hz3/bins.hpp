@@ -23,6 +23,10 @@ HZ3_ALWAYS_INLINE void push(ThreadCache* tc, Slot slot, void* block) {
 // No more blocks than this are in the first list of a bin, times kRoomUnit.
 inline int32_t most_in_bin(const ThreadCache* tc, Slot slot) { return tc->at_most[slot] * kRoomUnit - tc->room[slot]; }
 
+// Whether a thread that allocates from a class keeps blocks of others that it frees. Not where most blocks have a neighbour on
+// their cache line: two threads that write to neighbours would pay for it with each access, for as long as the blocks live.
+inline bool may_keep(Slot slot) { return class_bytes(slot) >= kCacheLine; }
+
 // Sends a block of another shard to it: by the stash, true when that is due for a flush. A run of its own goes back at once: it
 // holds pages that any shard may use, and its owner has no use for it in particular.
 inline bool send_away(ThreadCache* tc, unsigned dst, Slot slot, void* block) {

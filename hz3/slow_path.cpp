@@ -83,7 +83,7 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
     take_inbox(tc);
     if (tc->head[slot] != nullptr) return pop(tc, slot);
   }
-  tc->keeps[slot] = Depot::serves(slot);
+  tc->keeps[slot] = may_keep(slot);
   if (use_depot(tc, slot)) return pop(tc, slot);
   const Batch batch = refill(tc, slot, class_info(slot).refill);
   if (unlikely(batch.head == nullptr)) return nullptr;

@@ -12,21 +12,21 @@
 // and every free is "not local", and the slow paths find out why.
 //
 // A bin is two lists. The hot path knows the first alone; when that has grown to half of the bin's limit it becomes the second
-// one as a whole, and what was the second goes to its owners; a malloc that finds the first empty takes the second. So frees
-// count nothing, and follow no list but when it is sent home. A list that was taken back and grew beyond the limit is cut: a
-// bin holds one and a half times its limit at most, and a few blocks. A thread that goes on freeing and takes nothing back
-// keeps no second list in the end.
+// one, and what was the second goes to its owners; a malloc that finds the first empty takes the second. So frees count
+// nothing, and follow no list but when it is sent home. A list that was taken back, and grew, is cut: a bin holds one and a
+// half times its limit at most, and a few blocks. A thread that goes on freeing and takes nothing back keeps no second list in
+// the end.
 //
 // room[slot] bounds the first list: it says how many more blocks it may take until bin_event_slow looks at it, in 1/64 of a
 // block. A malloc gives back 64 and a free takes 65: the one that leaks is the epoch. Even a thread that never misses and never
 // overflows a bin gets to bin_event_slow within 4096 frees of a class, where what must not wait without bound is done: stash,
 // inboxes, purge. Because of the leak room does not tell the length of the list, but a bound: at most at_most - room / 64.
 //
-// A bin may hold blocks of any shard, if they share no cache lines with others (Depot::serves) and the thread allocates from
-// it: a remote free goes into the thread's own bin then, as a local one does, and a list that overflows to the depot, from
-// where a thread that has run out takes it. What the depot has no room for goes to its owners by their tags. Blocks that do
-// share cache lines go to their owners at once, by the stash: two threads that write to neighbours would pay for it with each
-// access.
+// A bin may hold blocks of any shard, if they are no smaller than a cache line (may_keep) and the thread allocates from it: a
+// remote free goes into the thread's own bin then, as a local one does. Of a class whose blocks share no cache line at all
+// (Depot::serves), a list that overflows goes to the depot, from where a thread that has run out takes it; what the depot has
+// no room for, and all else that leaves a bin, goes to its owners by their tags. Smaller blocks go to their owners at once, by
+// the stash: two threads that write to neighbours would pay for it with each access.
 #pragma once
 
 #include "hz3/remote/stash.hpp"
@@ -54,7 +54,7 @@ struct alignas(2 * kCacheLine) ThreadCache {
   void* second[kSlots];          // a list that was full; nullptr when there is none
   uint16_t second_most[kSlots];  // blocks in it at most
   uint16_t limit[kSlots];        // blocks that the bin may hold; adapts between limit_first and limit_most of the class
-  bool keeps[kSlots];            // remote blocks, as the thread allocates from the bin and they share no cache lines
+  bool keeps[kSlots];            // remote blocks, as the thread allocates from the bin and may_keep them
   uint8_t overflowed[kSlots];    // how often since it last ran empty; no further than it matters
   uint32_t shard;
   uint32_t frees_since_look;  // at the clock, counted when bins get room for them

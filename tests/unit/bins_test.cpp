@@ -168,34 +168,60 @@ TEST_F(BinsTest, AListThatIsFullStaysAsTheSecondAndTheOneBeforeGoesHome) {
   Central::of(tc->shard).check();
   EXPECT_TRUE(use_second(tc, slot));
   EXPECT_EQ(tc->second[slot], nullptr);
-  EXPECT_EQ(most_in_bin(tc, slot), static_cast<int32_t>(test::list_length(tc->head[slot])) * kRoomUnit) << "counted exactly";
+  EXPECT_EQ(most_in_bin(tc, slot), static_cast<int32_t>(tc->second_most[slot]) * kRoomUnit) << "what was counted goes with it";
   empty_bin(tc, slot);
   EXPECT_FALSE(use_second(tc, slot));
   test::give_back({blocks.begin() + pushed, blocks.end()});
   test::give_back(kept_out);
 }
 
-// A list that was taken back when it was full and is longer than the limit: were it kept whole, it would grow for ever.
-TEST_F(BinsTest, AListLongerThanTheLimitIsCutAtHalf) {
+// Were a list that is taken back when it is full, and grows, to become the second again as a whole, it would grow for ever.
+TEST_F(BinsTest, OfAListThatWasTakenBackHalfTheLimitBecomesTheSecondAgain) {
   const Slot slot = slot_of(1024);
+  const unsigned half = tc->limit[slot] / 2u;
   push_all(slot, test::blocks_of(tc->shard, slot, 3));
   tc->at_most[slot] = tc->limit[slot];
   bin_event_slow(nullptr, slot, tc);
   EXPECT_EQ(test::bin_length(tc, slot), 3u) << "the room had leaked away: it is as short as it looks";
   push_all(slot, test::blocks_of(tc->shard, slot, 5));
-  EXPECT_EQ(test::list_length(tc->second[slot]), 8u) << "half of the limit";
-  EXPECT_FALSE(tc->overflowed[slot]);
-  // It is taken back whenever it is full.
-  unsigned pushed = 8;
-  for (; !tc->overflowed[slot]; pushed++) {
-    ASSERT_LE(pushed, tc->limit[slot] * 2u);
-    if (tc->head[slot] == nullptr) use_second(tc, slot);
-    push_all(slot, test::blocks_of(tc->shard, slot, 1));
-  }
-  EXPECT_GT(pushed, tc->limit[slot]);
+  EXPECT_EQ(test::list_length(tc->second[slot]), half);
   EXPECT_EQ(tc->head[slot], nullptr);
-  EXPECT_EQ(test::list_length(tc->second[slot]), tc->limit[slot] / 2u);
-  EXPECT_EQ(tc->second_most[slot], tc->limit[slot] / 2u);
+  const Blocks seconds = test::blocks_in(tc->second[slot]);
+  for (int round = 0; round < 3; round++) {  // each takes it back, and a few more on top
+    EXPECT_TRUE(use_second(tc, slot));
+    Blocks more;
+    while (tc->second[slot] == nullptr) {
+      ASSERT_LT(more.size(), half);
+      more.push_back(test::blocks_of(tc->shard, slot, 1)[0]);
+      push_all(slot, {more.back()});
+    }
+    EXPECT_EQ(test::blocks_in(tc->second[slot]), seconds) << "the same as before";
+    EXPECT_EQ(tc->second_most[slot], half);
+    EXPECT_EQ(test::as_set(test::blocks_in(tc->head[slot])), test::as_set(more));
+    EXPECT_FALSE(tc->overflowed[slot]);
+    for (size_t i = 0; i < more.size(); i++) test::give_back({pop(tc, slot)});
+  }
+}
+
+// The smallest limits leave no room for two halves: a bin keeps within its bound all the same, and its lists stay fit for the
+// depot.
+TEST_F(BinsTest, BinsOfAFewBlocksKeepWithinTheirBound) {
+  const Slot slot = slot_of(size_t{64} << 10);
+  Blocks blocks = test::blocks_of(tc->shard, slot, 40);
+  for (unsigned limit = 1; tc->limit[slot] == limit; limit *= 2, grow_limit(tc, slot)) {
+    for (int round = 0; round < 60; round++) {
+      for (int i = 0; i < 1 + round % 5 && !blocks.empty(); i++) {
+        push_all(slot, {blocks.back()});
+        blocks.pop_back();
+        test::expect_bounded(tc, slot);
+        EXPECT_LE(tc->second_most[slot], limit) << limit;
+      }
+      for (int i = 0; i < 1 + round % 3 && (tc->head[slot] != nullptr || use_second(tc, slot)); i++)
+        blocks.push_back(pop(tc, slot));
+    }
+  }
+  EXPECT_GE(tc->limit[slot], 4u);
+  for (void* b : blocks) test::give_back({b});
 }
 
 TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
