@@ -41,6 +41,7 @@ def workloads(iters):
     return [
         Row("server", "server", 8, 8, scaled(0.02)),
         Row("pipeline", "pipeline", 4, scaled(0.08)),
+        Row("neighbours", "neighbours", 8, scaled(0.03)),
         Row("realloc", "realloc_growth", 1, scaled(0.01)),
         Row("aging", "aging", 1, 16, scaled(0.15)),
         Row("large", "large_blocks", 1, 64, scaled(0.00015)),

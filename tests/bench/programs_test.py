@@ -12,6 +12,7 @@ import running  # noqa: E402
 
 SMALL = {  # arguments that take a moment
     "aging": (1, 2, 20000), "compiler": (1, 60000), "large_blocks": (1, 4, 30), "latency": (2, 500), "memory": (1, 10),
+    "neighbours": (3, 3000),
     "phases": (2, 2, 10), "pipeline": (3, 5000), "random_mixed_mt_remote": (2, 20000, 100, 16, 2048, 50), "realloc_growth": (2, 200),
     "server": (2, 3, 2000), "strings": (2, 3000), "thread_churn": (3, 5),
 }
