@@ -16,7 +16,6 @@ constinit Budget process_budget;
 namespace {
 
 constexpr unsigned kMostRoom = 64;  // blocks: kLookAfter frees of a malloc and free loop
-constexpr unsigned kLeastRoom = 2;  // blocks: a list that is nearly full would otherwise be back after a few frees
 constexpr unsigned kShort = 8;      // blocks: as far a list is followed to tell a full one from one whose room has leaked away
 
 // A thread that has sent home so many lists of a class in a row, and asked for none, has no use for a second list: when it
@@ -26,6 +25,9 @@ constexpr uint8_t kOverflowsOfAHoarder = 8;
 constexpr unsigned kLookAfter = kMostRoom * kRoomUnit;  // frees, after which an event looks at the clock
 
 unsigned half_of(unsigned limit) { return limit / 2 > 1 ? limit / 2 : 1; }
+
+// That a list gets in any case: one that is nearly full would otherwise be back after a few frees.
+unsigned least_room(unsigned half) { return 2 + half / 8; }
 
 // Passes blocks of one class that leave a bin on to their owners: to central of the thread's own shard, else to the stash.
 void send_home(ThreadCache* tc, Slot slot, void* list) {
@@ -51,10 +53,12 @@ void shrink_limit(ThreadCache* tc, Slot slot) {
 
 }  // namespace
 
-void grant_room(ThreadCache* tc, Slot slot, unsigned length) {
-  const unsigned half = half_of(tc->limit[slot]);
-  const unsigned least = kLeastRoom + half / 8;
-  unsigned more = half > length + least ? half - length : least;
+namespace {
+
+// Room for so many blocks, or what a list gets in any case, but not for very many at once.
+void grant(ThreadCache* tc, Slot slot, unsigned length, unsigned until) {
+  const unsigned least = least_room(half_of(tc->limit[slot]));
+  unsigned more = until > length + least ? until - length : least;
   if (more > kMostRoom) more = kMostRoom;
   tc->at_most[slot] = static_cast<uint16_t>(length + more);
   tc->room[slot] = static_cast<int32_t>(more) * kRoomUnit;
@@ -62,7 +66,12 @@ void grant_room(ThreadCache* tc, Slot slot, unsigned length) {
   tc->frees_since_look += more * kRoomUnit;
 }
 
-namespace {
+// A list that is half full, as the second one and those of the depot are, may grow until it is full: then a thread that
+// allocates and frees by turns comes to an event after so many of either, wherever it stands.
+void grant_list(ThreadCache* tc, Slot slot, unsigned length) {
+  const unsigned limit = tc->limit[slot], half = half_of(limit);
+  grant(tc, slot, length, length < half ? half : limit);
+}
 
 // What a bin has too much of goes to the depot if that has room for it, else home. `count` blocks at most.
 void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
@@ -79,7 +88,9 @@ void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
 // freed. It is not counted; that the rest is as long as it may be is the worst case.
 unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   const unsigned limit = tc->limit[slot], half = half_of(limit);
-  const size_t stay = most > half + 1 || most > limit ? clamp(most - half, 1, half < limit ? half + 1 : limit) : 0;
+  const bool grew = most > half + least_room(half) || most > limit;
+  const bool hoards = tc->overflowed[slot] >= kOverflowsOfAHoarder;
+  const size_t stay = grew && !hoards ? clamp(most - half, 1, half < limit ? half + 1 : limit) : 0;
   const unsigned full = half < kShort ? half : kShort;
   void*& head = tc->head[slot];
   void* last = nullptr;  // of those that stay
@@ -115,10 +126,12 @@ unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
 
 }  // namespace
 
+void grant_room(ThreadCache* tc, Slot slot, unsigned length) { grant(tc, slot, length, half_of(tc->limit[slot])); }
+
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
   const unsigned most = static_cast<unsigned>(most_in_bin(tc, slot)) / kRoomUnit;
-  grant_room(tc, slot, most < half_of(tc->limit[slot]) ? most : bound_list(tc, slot, most));
+  grant_list(tc, slot, most < half_of(tc->limit[slot]) ? most : bound_list(tc, slot, most));
   if (tc->frees_since_look >= kLookAfter) return slow_call_event(tc);
   background::attend();
 }
@@ -128,7 +141,7 @@ bool use_second(ThreadCache* tc, Slot slot) {
   tc->head[slot] = tc->second[slot];
   tc->second[slot] = nullptr;
   // Not followed to count it: it is as long as this, or shorter.
-  grant_room(tc, slot, tc->second_most[slot]);
+  grant_list(tc, slot, tc->second_most[slot]);
   return true;
 }
 
@@ -138,7 +151,7 @@ bool use_depot(ThreadCache* tc, Slot slot) {
   // Not followed: another processor may have its blocks, and the mallocs to come need not wait for one of them to find the
   // next.
   tc->head[slot] = list.head;
-  grant_room(tc, slot, list.count);
+  grant_list(tc, slot, list.count);
   return true;
 }
 

@@ -89,7 +89,7 @@ constexpr ClassTables make_class_tables() {
         kRefillBlocks * size_t{c.size} > kPageSize ? kRefillBlocks : kPageSize / c.size;  // a page of tiny ones
     c.carve = static_cast<uint16_t>(clamp(kCarveBytes / c.size, 1, batch));
     const bool large = bin >= kFirstLarge;
-    c.limit_first = static_cast<uint16_t>(clamp(kBinFirstBytes / c.size, large ? 1 : 8, kBinLimitBlocks));
+    c.limit_first = static_cast<uint16_t>(clamp(kBinFirstBytes / c.size, large ? 1 : 4, kBinLimitBlocks));
     c.refill = static_cast<uint16_t>(clamp(clamp(kRefillBytes / c.size, 2, batch), 1, c.limit_first));
     c.limit_most = static_cast<uint16_t>(clamp(kBinLimitBytes / c.size, large ? 4 : 16, kBinLimitBlocks));
   }
