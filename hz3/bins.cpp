@@ -80,12 +80,11 @@ void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
   if (count > tc->limit[slot] || !may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
 }
 
-// Bounds a first list of at most `most` blocks, which may have grown beyond half of the limit: half of the limit becomes the
-// second list, and what came on top of that stays. How long the first is afterwards, at most.
+// Bounds a first list of at most `most` blocks, half of the limit or more: it becomes the second list, but for what came on top
+// of one that was half full when it was taken. How long the first is afterwards, at most.
 //
-// A list that was the second once, or comes from the depot, is full when it is taken; were it to become the second again as a
-// whole, it would grow by what came on top of it each time. So it is followed as far as that goes: to blocks that were just
-// freed. It is not counted; that the rest is as long as it may be is the worst case.
+// Were all of such a list to become the second again, it would grow by what came on top of it each time. So it is followed as
+// far as that goes: to blocks that were just freed. The rest is not counted; its bound is.
 unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   const unsigned limit = tc->limit[slot], half = half_of(limit);
   const bool grew = most > half + least_room(half) || most > limit;

@@ -12,10 +12,10 @@
 // and every free is "not local", and the slow paths find out why.
 //
 // A bin is two lists. The hot path knows the first alone; when that has grown to half of the bin's limit it becomes the second
-// one, and what was the second goes to its owners; a malloc that finds the first empty takes the second. So frees count
-// nothing, and follow no list but when it is sent home. A list that was taken back, and grew, is cut: a bin holds one and a
-// half times its limit at most, and a few blocks. A thread that goes on freeing and takes nothing back keeps no second list in
-// the end.
+// one, and what was the second goes to its owners; a malloc that finds the first empty takes the second. That list may grow to
+// the whole limit; then its lower half becomes the second again. So frees count nothing, and follow no list but the blocks on
+// top of such a half, and what is sent home. A bin holds one and a half times its limit at most, and a few blocks. A thread
+// that goes on freeing and takes nothing back keeps no second list in the end.
 //
 // room[slot] bounds the first list: it says how many more blocks it may take until bin_event_slow looks at it, in 1/64 of a
 // block. A malloc gives back 64 and a free takes 65: the one that leaks is the epoch. Even a thread that never misses and never
