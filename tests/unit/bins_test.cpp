@@ -183,7 +183,7 @@ TEST_F(BinsTest, OfAListThatWasTakenBackHalfTheLimitBecomesTheSecondAgain) {
   tc->at_most[slot] = tc->limit[slot];
   bin_event_slow(nullptr, slot, tc);
   EXPECT_EQ(test::bin_length(tc, slot), 3u) << "the room had leaked away: it is as short as it looks";
-  push_all(slot, test::blocks_of(tc->shard, slot, 5));
+  push_all(slot, test::blocks_of(tc->shard, slot, half - 3));
   EXPECT_EQ(test::list_length(tc->second[slot]), half);
   EXPECT_EQ(tc->head[slot], nullptr);
   const Blocks seconds = test::blocks_in(tc->second[slot]);
