@@ -51,10 +51,6 @@ void shrink_limit(ThreadCache* tc, Slot slot) {
   process_budget.give(less);
 }
 
-}  // namespace
-
-namespace {
-
 // Room for so many blocks, or what a list gets in any case, but not for very many at once.
 void grant(ThreadCache* tc, Slot slot, unsigned length, unsigned until) {
   const unsigned least = least_room(half_of(tc->limit[slot]));
