@@ -171,6 +171,11 @@ HZ3_SLOW void free_remote_slow(void* p, Tag tag, ThreadCache* tc) {
   slow_call_event(tc);
 }
 
+// Apart from free_remote, so that a block which is kept pays for no registers that a full stash would need.
+[[gnu::noinline]] void stash_remote(void* p, uint64_t slot, ThreadCache* tc, unsigned dst) {
+  if (unlikely(tc->stash.stash_push(dst, static_cast<Slot>(slot), p))) slow_call_event(tc);
+}
+
 }  // namespace
 
 void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
@@ -178,7 +183,7 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
   const Slot slot = tag_slot(tag);
   if (unlikely(slot - 1 >= kTierBins || is_static_cache(tc))) return free_remote_slow(p, tag, tc);
   if (keep(tc, slot, p)) return;
-  if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
+  stash_remote(p, slot, tc, tag_shard(tag));
 }
 
 void free_slow(void* p) noexcept {
