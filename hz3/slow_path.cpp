@@ -171,9 +171,11 @@ HZ3_SLOW void free_remote_slow(void* p, Tag tag, ThreadCache* tc) {
   slow_call_event(tc);
 }
 
-// Apart from free_remote, so that a block which is kept pays for no registers that a full stash would need.
-[[gnu::noinline]] void stash_remote(void* p, uint64_t slot, ThreadCache* tc, unsigned dst) {
-  if (unlikely(tc->stash.stash_push(dst, static_cast<Slot>(slot), p))) slow_call_event(tc);
+HZ3_ALWAYS_INLINE void stash(void* p, Slot slot, ThreadCache* tc, unsigned dst) {
+  if (unlikely(tc->stash.stash_push(dst, slot, p))) slow_call_event(tc);
+}
+[[maybe_unused, gnu::noinline]] void stash_apart(void* p, uint64_t slot, ThreadCache* tc, unsigned dst) {
+  stash(p, static_cast<Slot>(slot), tc, dst);
 }
 
 }  // namespace
@@ -183,7 +185,12 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
   const Slot slot = tag_slot(tag);
   if (unlikely(slot - 1 >= kTierBins || is_static_cache(tc))) return free_remote_slow(p, tag, tc);
   if (keep(tc, slot, p)) return;
-  stash_remote(p, slot, tc, tag_shard(tag));
+  // A push that may flush needs registers saved, for which a block that is kept would pay.
+  if constexpr (remote::RemoteStash::kFlushesWhenFull) {
+    stash_apart(p, slot, tc, tag_shard(tag));
+  } else {
+    stash(p, slot, tc, tag_shard(tag));
+  }
 }
 
 void free_slow(void* p) noexcept {

@@ -12,6 +12,8 @@ namespace hz3::remote {
 
 class DenseBank {
  public:
+  static constexpr bool kFlushesWhenFull = false;  // its lists are as long as need be
+
   // Appends a block of shard `dst`. True when enough have gathered for an event flush. No loop, no lock, no atomic.
   HZ3_ALWAYS_INLINE bool stash_push(unsigned dst, Slot slot, void* block) {
     const Busy busy(busy_);
