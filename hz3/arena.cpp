@@ -117,7 +117,7 @@ Segment* Arena::prepare(uint32_t first, uint32_t count) {
     Segment& s = segments_[i];
     s.arena = this;
     s.index = i;
-    s.span = 0;
+    s.set_span_owner(0);
     s.free_pages = s.longest = kSegmentPages;
     s.list = Segment::kNoList;
   }
@@ -315,10 +315,10 @@ void ArenaSet::release(Segment* first, uint32_t count) {
   a->free_segments_ += count;
 }
 
-bool ArenaSet::extend(Segment* first, uint32_t count, uint32_t more) {
-  Arena* a = first->arena;
+bool ArenaSet::extend(Segment* last, uint32_t more) {
+  Arena* a = last->arena;
   LockGuard guard(lock_);
-  const uint32_t next = first->index + count;
+  const uint32_t next = last->index + 1;
   uint32_t freed = 0;
   while (freed < more && next + freed < a->segments_used_ && a->is_free(next + freed)) freed++;
   if (freed < more && next + freed != a->segments_used_) return false;  // somebody else's

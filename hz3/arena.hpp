@@ -77,6 +77,10 @@ class Arena {
   // the store in label() through the program
   Run* run(const void* p) const { return runs_ + __atomic_load_n(&run_ids_[page_index(p)], __ATOMIC_RELAXED); }
   char* segment_start(uint32_t index) const { return reinterpret_cast<char*>(base_) + (size_t{index} << kSegmentShift); }
+  char* page_start(size_t page) const { return reinterpret_cast<char*>(base_) + (page << kPageShift); }
+  Segment* segment(size_t page) const { return segments_ + page / kSegmentPages; }  // that the page is in
+  // Pages that have a segment. acquire: pairs with the release in take_fresh()
+  size_t page_count() const { return committed_pages_.load(std::memory_order_acquire); }
   unsigned number() const { return number_; }
   size_t segments_in_use() const { return segments_used_ - free_segments_; }
 
@@ -144,8 +148,8 @@ class ArenaSet {
   // bit set, unmap() gives the addresses back once nobody keeps descriptors of theirs.
   uint64_t retire_empty();
   void unmap(uint64_t retired);
-  // Extends a span of `count` segments by `more`, when those behind it are free. False when they are not.
-  bool extend(Segment* first, uint32_t count, uint32_t more);
+  // Allocates the `more` segments behind `last`, when they are free. False when they are not.
+  bool extend(Segment* last, uint32_t more);
   // Up to `n` run descriptors, linked by `next`, for a segment of `arena`. nullptr when the kernel refuses memory.
   Run* allocate_runs(Arena* arena, unsigned n);
 

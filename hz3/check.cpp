@@ -3,6 +3,7 @@
 
 #include "hz3/bins.hpp"
 #include "hz3/depot.hpp"
+#include "hz3/large.hpp"
 #include "hz3/message.hpp"
 
 namespace hz3::check {
@@ -53,6 +54,7 @@ void shared() {
   Depot::check();
   for (unsigned i = 0; i < kShards; i++) Central::of(i).check();
   for (unsigned i = 0; i < kPageHeaps; i++) PageHeap::number(i).check();
+  large::check_spans();
   arenas.check();
 }
 

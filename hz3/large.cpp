@@ -7,90 +7,81 @@
 namespace hz3::large {
 namespace {
 
-constexpr size_t kMostSegments = UINT32_MAX / kSegmentPages;  // of a span: its pages are counted in 32 bits
+constexpr size_t kMostPages = UINT32_MAX;  // of a span
 // The tables of an arena are written for all segments that are skipped for an alignment: 20 MiB of them for this one.
 constexpr size_t kMostAlignment = size_t{1} << 36;
 
-size_t segments_for(size_t bytes) { return (bytes + kSegmentBytes - 1) >> kSegmentShift; }
 size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }
+// Spans are whole pages of the kernel's.
+size_t span_pages_for(size_t bytes) {
+  const size_t page = os::page_size() > kPageSize ? os::page_size() : kPageSize;
+  return bytes > kMostPages << kPageShift ? kMostPages + 1 : round_up(bytes, page) >> kPageShift;
+}
 
-bool any_touched(const Segment* first, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++)
-    if (first[i].touched.count() != 0) return true;
-  return false;
+Range range_of(const Run* run) {
+  Arena* arena = run->segment->arena;
+  return Range{arena, arena->page_index(run->start), run->pages};
 }
 
 void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
-  const size_t wide_count = segments_for(bytes);
-  if (wide_count > kMostSegments || alignment > kMostAlignment) return nullptr;
-  const uint32_t count = static_cast<uint32_t>(wide_count);
-  const uint32_t alignment_segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
-  Segment* first = alignment_segments == 1 ? take_cached(shard, count, bytes) : nullptr;
-  const size_t pages = pages_for(bytes);
-  const bool counted = count_pages(pages);
-  if (first == nullptr && counted) first = arenas.allocate(count, alignment_segments);
-  Run* run = first != nullptr && counted ? PageHeap::take_descriptor(shard, first->arena) : nullptr;
+  const size_t pages = span_pages_for(bytes);
+  if (pages > kMostPages || alignment > kMostAlignment) return nullptr;
+  if (!count_pages(pages)) return nullptr;
+  // Beyond the kernel's page only segments are aligned.
+  const bool aligned = alignment > kPageSize;
+  const uint32_t segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
+  const Range span = take_span(shard, pages, aligned ? segments : 0, zero);
+  Run* run = span.pages != 0 ? PageHeap::take_descriptor(shard, span.arena) : nullptr;
   if (run == nullptr) {
-    if (counted) uncount_pages(pages);
-    if (first != nullptr) release_span(first, count);
+    uncount_pages(pages);
+    if (span.pages != 0) give_span(shard, span);
     return nullptr;
   }
-  *zero = !any_touched(first, count);
-  set_touched(first, count, true);
-  first->span = count;
   *run = Run{};
-  run->start = first->start();
-  run->segment = first;
+  run->start = span.start();
+  run->segment = span.arena->segment(span.first);
   run->pages = static_cast<uint32_t>(pages);
   run->slot = kLargeSlot;
   run->shard = static_cast<uint8_t>(shard);
   run->list = Run::kNoList;
-  first->arena->label(run->start, 1, make_tag(kLargeSlot, shard), run);
+  span.arena->label(run->start, 1, make_tag(kLargeSlot, shard), run);
   return run->start;
 }
 
-void free_span(Run* run) {
-  Segment* first = run->segment;
-  const uint32_t count = first->span;
-  const unsigned shard = run->shard;
-  const size_t pages = run->pages;
-  PageHeap::return_descriptor(shard, run);
-  uncount_pages(pages);
-  give_span(shard, first, count, pages << kPageShift);
-}
-
-// A span whose addresses are not ours any more: its segments stay taken for ever.
-void lose_span(Run* run) {
-  run->segment->arena->unlabel(run->start, 1);
+// Gives up the descriptor of a span.
+void retire(Run* run) {
   uncount_pages(run->pages);
   PageHeap::return_descriptor(run->shard, run);
 }
 
+void free_span(Run* run) {
+  const Range range = range_of(run);
+  const unsigned shard = run->shard;
+  retire(run);
+  give_span(shard, range);
+}
+
+// A span whose addresses are not ours any more: its pages stay in use for ever.
+void lose_span(Run* run) {
+  run->segment->arena->unlabel(run->start, 1);
+  retire(run);
+}
+
 bool resize_span(Run* run, size_t bytes) {
-  Segment* first = run->segment;
-  const size_t want = segments_for(bytes);
-  const size_t pages = pages_for(bytes);
-  if (want > kMostSegments) return false;
-  const uint32_t count = static_cast<uint32_t>(want);
-  const size_t more = pages > run->pages ? pages - run->pages : 0;
-  if (more != 0 && !count_pages(more)) return false;
-  if (count > first->span) {
-    if (!arenas.extend(first, first->span, count - first->span)) {
+  const size_t pages = span_pages_for(bytes);
+  if (pages > kMostPages) return false;
+  if (pages > run->pages) {
+    const size_t more = pages - run->pages;
+    if (!count_pages(more)) return false;
+    if (!extend_span(run->shard, range_of(run), more)) {
       uncount_pages(more);
       return false;
     }
-    set_touched(first + first->span, count - first->span, true);
-  } else if (count < first->span) {
-    release_span(first + count, first->span - count);
+  } else if (pages < run->pages) {
+    const size_t less = run->pages - pages;
+    uncount_pages(less);
+    give_span(run->shard, Range{run->segment->arena, range_of(run).first + pages, less});
   }
-  if (pages < run->pages) {
-    uncount_pages(run->pages - pages);
-    // To the end of its segments: of a huge page, what lies behind the block is in memory, too.
-    const size_t end = size_t{count} << kSegmentShift;
-    const size_t keep = round_up(pages << kPageShift, os::page_size());
-    if (keep < end) os::calls.advise(run->start + keep, end - keep, os::Advice::DontNeed);
-  }
-  first->span = count;
   run->pages = static_cast<uint32_t>(pages);
   return true;
 }
@@ -125,7 +116,7 @@ void* allocate(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
 void free(void* p, Tag) {
   Run* run = run_of(p);
   run->segment->arena->unlabel(run->start, 1);
-  if (run->segment->span != 0) {
+  if (run->segment->span_owner() != 0) {
     free_span(run);
   } else {
     PageHeap::free(run, run->pages);
@@ -137,7 +128,7 @@ size_t usable(const void* p) { return size_t{run_of(p)->pages} << kPageShift; }
 bool resize_in_place(void* p, size_t bytes) {
   Run* run = run_of(p);
   const size_t pages = pages_for(bytes);
-  if (run->segment->span != 0) return bytes > kSpanMinBytes / 2 && resize_span(run, bytes);
+  if (run->segment->span_owner() != 0) return bytes > kSpanMinBytes / 2 && resize_span(run, bytes);
   return pages << kPageShift <= kSpanMinBytes && resize_run(run, static_cast<unsigned>(pages));
 }
 
@@ -154,8 +145,8 @@ bool resize_binned_in_place(void* p, size_t bytes) {
 
 void* move(unsigned shard, void* p, size_t bytes) {
   Run* from = run_of(p);
-  if (from->segment->span == 0 || bytes <= kSpanMinBytes) return nullptr;
-  const size_t held = round_up(size_t{from->pages} << kPageShift, os::page_size());
+  if (from->segment->span_owner() == 0 || bytes <= kSpanMinBytes) return nullptr;
+  const size_t held = size_t{from->pages} << kPageShift;
   if (bytes < held) return nullptr;
   bool zero = false;
   const size_t pages = from->pages;
@@ -173,11 +164,10 @@ void* move(unsigned shard, void* p, size_t bytes) {
     return nullptr;
   }
   from->segment->arena->unlabel(from->start, 1);
-  Segment* first = from->segment;
-  const uint32_t count = first->span;
-  PageHeap::return_descriptor(from->shard, from);
-  uncount_pages(pages);
-  release_span(first, count);
+  const Range range = range_of(from);
+  const unsigned owner = from->shard;
+  retire(from);
+  give_clean_span(owner, range);
   return to;
 }
 

@@ -1,6 +1,6 @@
 // Large blocks: above the tiers. Up to kSpanMinBytes they are page runs in segments, and the smaller of them blocks of bins
-// (hz3/large_classes.hpp), of which there is only what is special here; above, spans: whole segments of their
-// own, moved by the kernel when they grow. Their size is a multiple of the page.
+// (hz3/large_classes.hpp), of which there is only what is special here; above, spans: page ranges in
+// segments of their own (hz3/span_cache.hpp), moved by the kernel when they grow. Their size is a multiple of the page.
 //
 // Owner of a large block's Run: whoever holds the block. Freed spans wait a short while in the cache of hz3/span_cache.hpp.
 #pragma once
@@ -28,5 +28,7 @@ void* move(unsigned shard, void* p, size_t bytes);
 void purge_spans(uint64_t now_ms, bool everything);
 size_t cached_span_bytes();
 Mutex& span_mutex(unsigned shard);
+// Checks that the extents of free pages between spans are what they tell (debug builds and tests).
+void check_spans();
 
 }  // namespace hz3::large

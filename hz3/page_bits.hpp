@@ -23,7 +23,10 @@ class PageBits {
   // How many bits of the range are set.
   unsigned count(unsigned first, unsigned n) const {
     unsigned sum = 0;
-    each_word(first, n, [&](unsigned w, uint64_t mask) { sum += count_bits(word_[w] & mask); });
+    // Most words are all one or the other.
+    each_word(first, n, [&](unsigned w, uint64_t mask) {
+      if (const uint64_t bits = word_[w] & mask; bits != 0) sum += bits == ~uint64_t{0} ? 64 : count_bits(bits);
+    });
     return sum;
   }
   unsigned count() const { return count(0, kSegmentPages); }

@@ -37,7 +37,7 @@ struct alignas(kCacheLine) Run {
 static_assert(sizeof(Run) == kCacheLine);
 
 // A segment: kSegmentBytes of an arena. Guarded by the lock of the page heap `heap` while a heap has it, by the arena's
-// lock while it is free, by nobody but the block's owner while it is part of a span.
+// lock while it is free, by the lock of a shard's spans while it holds those.
 struct Segment {
   PageBits used;     // allocated, or set aside by a purge in progress
   PageBits dirty;    // free, and the kernel has not been told so
@@ -53,7 +53,7 @@ struct Segment {
   uint64_t dirtied_ms;      // when pages of it were last freed, at the latest
   uint64_t swept_ms;        // when short stretches of dirty pages were last given back, too
   uint32_t index;           // within the arena
-  uint32_t span;            // segments of the span that starts here; 0 otherwise
+  uint32_t spans_of;        // the shard whose spans it holds, and 1; 0 when it holds none. See span_owner()
   uint16_t free_pages;
   uint16_t longest;  // length of the longest free extent
   uint16_t dirty_pages;
@@ -67,6 +67,10 @@ struct Segment {
 
   static constexpr uint8_t kNoList = 255;
   char* start() const;
+  // Written under the lock of the shard that it tells, or becomes. Relaxed, no pairs: a thread that holds the lock of its shard
+  // reads its own number here, or any other, and then looks no further.
+  unsigned span_owner() const { return __atomic_load_n(&spans_of, __ATOMIC_RELAXED); }
+  void set_span_owner(unsigned owner) { __atomic_store_n(&spans_of, owner, __ATOMIC_RELAXED); }
   char* page(unsigned i) const { return start() + (size_t{i} << kPageShift); }
 };
 

@@ -2,202 +2,537 @@
 #include "hz3/span_cache.hpp"
 
 #include "hz3/large.hpp"
+#include "hz3/message.hpp"
 #include "hz3/settings.hpp"
+
+#include <utility>
 
 namespace hz3::large {
 namespace {
 
-constexpr unsigned kCachedSpans = 32;     // per shard
+constexpr unsigned kExtents = 128;        // per shard
 constexpr size_t kMostReserves = 8;       // as many times the reserve the limit may grow to
-constexpr unsigned kTailPart = 64;        // of a block's bytes may be in memory beyond it
+constexpr size_t kWaitPart = 16;          // of what is in use may wait beyond the peak
 constexpr unsigned kPeakFade = 128;       // part of the peak that is forgotten at a tick
-constexpr unsigned kExtensionsTried = 2;  // spans for which the arena is asked whether their neighbours are free
+constexpr unsigned kExtensionsTried = 2;  // extents for which the arena is asked whether their neighbours are free
+constexpr unsigned kStretches = 16;       // that are given back between two looks
+constexpr size_t kPurgeAhead = 64;        // pages that are purged beyond what has to be, so that not each free is a system call
 
-struct CachedSpan {
-  Segment* first;
-  uint32_t count;   // segments
-  size_t resident;  // bytes from the start that may be in memory
-  uint64_t since_ms;
-};
-
-struct alignas(kCacheLine) SpanCache {
-  Mutex lock;
-  CachedSpan entry[kCachedSpans] = {};
-};
-constinit SpanCache caches[kShards];
-
-// relaxed, no pairs, all of these: bounds that may be overshot by what is in flight; the spans are behind their cache's lock.
-constinit std::atomic<size_t> cached_bytes{0};
+// relaxed, no pairs, all of these: bounds that may be overshot by what is in flight; the pages are behind their cache's lock.
+constinit std::atomic<size_t> cached_pages{0};
 constinit std::atomic<size_t> used_pages{0}, peak_pages{0};  // of spans in use, now and of late
-constinit std::atomic<size_t> grown{0};                      // bytes by which the limit exceeds the reserve
-constinit std::atomic<bool> refused{false};                  // a span, since one was last asked for in vain
+constinit std::atomic<size_t> grown{0};                      // pages by which the limit exceeds the reserve
+constinit std::atomic<bool> refused{false};                  // pages, since a span was last asked for in vain
 constinit std::atomic<bool> taken{false};                    // a span, since the last tick
 
-size_t reserve_bytes() { return settings::reserve_pages() << kPageShift; }
-
-// The bytes that may wait.
+// The pages that may wait.
 size_t limit() {
   if (settings::decay_ms() == 0) return 0;
-  return reserve_bytes() + grown.load(std::memory_order_relaxed);
+  return settings::reserve_pages() + grown.load(std::memory_order_relaxed);
 }
 size_t allowed() {
+  if (PageHeap::above_soft_limit()) return 0;
   const size_t used = used_pages.load(std::memory_order_relaxed), peak = peak_pages.load(std::memory_order_relaxed);
-  const size_t below_peak = ((peak > used ? peak - used : 0) << kPageShift) + reserve_bytes() / 32;
+  const size_t more = used / kWaitPart + settings::reserve_pages() / 32;
+  const size_t below_peak = (peak > used ? peak - used : 0) + more;
   return below_peak < limit() ? below_peak : limit();
 }
 
-void count(const CachedSpan& e) {
-  cached_bytes.fetch_add(e.resident, std::memory_order_relaxed);
-  PageHeap::note_spans(static_cast<ptrdiff_t>(e.resident >> kPageShift));
-}
-void uncount(const CachedSpan& e) {
-  cached_bytes.fetch_sub(e.resident, std::memory_order_relaxed);
-  PageHeap::note_spans(-static_cast<ptrdiff_t>(e.resident >> kPageShift));
+void count_cached(ptrdiff_t pages) {
+  cached_pages.fetch_add(static_cast<size_t>(pages), std::memory_order_relaxed);
+  PageHeap::note_spans(pages);
 }
 
-CachedSpan remove(CachedSpan& e) {
-  const CachedSpan span = e;
-  uncount(e);
-  e.first = nullptr;
-  return span;
-}
+uint32_t segments_for(size_t pages) { return static_cast<uint32_t>((pages + kSegmentPages - 1) / kSegmentPages); }
 
-CachedSpan* oldest(SpanCache& cache) {
-  CachedSpan* found = nullptr;
-  for (CachedSpan& e : cache.entry)
-    if (e.first != nullptr && (found == nullptr || e.since_ms < found->since_ms)) found = &e;
-  return found;
-}
-
-// Spans that have to go, once the lock is released.
-struct Evicted {
-  CachedSpan span[kCachedSpans + 1];
-  unsigned n = 0;
-  ~Evicted() {
-    for (unsigned i = 0; i < n; i++) release_span(span[i].first, span[i].count);
+// f(segment, first page in it, pages) for each segment that a range has part of.
+template <typename F>
+void each_segment(const Range& range, F f) {
+  for (size_t at = range.first; at != range.end();) {
+    const unsigned first = at % kSegmentPages;
+    const size_t left = range.end() - at;
+    const unsigned n = left < kSegmentPages - first ? static_cast<unsigned>(left) : kSegmentPages - first;
+    f(*range.arena->segment(at), first, n);
+    at += n;
   }
+}
+
+void set_used(const Range& range, bool used) {
+  each_segment(range, [used](Segment& s, unsigned first, unsigned n) { used ? s.used.set(first, n) : s.used.clear(first, n); });
+}
+size_t count_dirty(const Range& range) {
+  size_t sum = 0;
+  each_segment(range, [&](const Segment& s, unsigned first, unsigned n) { sum += s.dirty.count(first, n); });
+  return sum;
+}
+// Of pages that a span has from now on. Whether they were zero.
+bool start_use(const Range& range) {
+  bool zero = true;
+  each_segment(range, [&](Segment& s, unsigned first, unsigned n) {
+    zero = zero && s.touched.count(first, n) == 0;
+    s.used.set(first, n);
+    s.touched.set(first, n);
+    s.dirty.clear(first, n);
+    s.aging.clear(first, n);
+  });
+  return zero;
+}
+
+// The pages that are dirty now are those that the next visit purges.
+void mark_aging(const Range& range) {
+  each_segment(range, [](Segment& s, unsigned first, unsigned n) {
+    s.aging.clear(first, n);
+    for (unsigned at = s.dirty.next_set(first); at < first + n;) {
+      const unsigned end = s.dirty.next_clear(at);
+      s.aging.set(at, (end < first + n ? end : first + n) - at);
+      at = s.dirty.next_set(end);
+    }
+  });
+}
+bool any_aged(const Range& range) {
+  bool any = false;
+  each_segment(range, [&](const Segment& s, unsigned first, unsigned n) {
+    any = any || (s.dirty & s.aging).next_set(first) < first + n;
+  });
+  return any;
+}
+
+enum class Which { All, Aged };
+
+// Free pages between spans, as many as there are, some of which are in memory.
+struct Extent {
+  Range range;
+  size_t dirty;       // pages in memory
+  uint64_t since_ms;  // when pages of it were last freed
+  uint64_t swept_ms;  // when its pages were last looked at for their age; 0: not yet
 };
 
-// With the lock held: the oldest go until what waits is within bounds.
-void evict(SpanCache& cache, Evicted& evicted) {
-  while (cached_bytes.load(std::memory_order_relaxed) > allowed()) {
-    CachedSpan* e = oldest(cache);
-    if (e == nullptr) return;
-    if (cached_bytes.load(std::memory_order_relaxed) > limit()) refused.store(true, std::memory_order_relaxed);
-    evicted.span[evicted.n++] = remove(*e);
-  }
+class SpanCache {
+ public:
+  // What is left to do when the lock is released.
+  class Rest {
+   public:
+    explicit Rest(SpanCache& cache) : cache_(cache) {}
+    ~Rest();
+    Rest(const Rest&) = delete;
+    Rest& operator=(const Rest&) = delete;
+
+   private:
+    friend class SpanCache;
+    SpanCache& cache_;
+    Range released_{};  // whole segments for the arena
+    Extent evicted_{};
+  };
+
+  // These lock for themselves.
+  Range take(size_t pages, bool* zero);
+  Range take_extended(size_t pages, bool* zero);
+  Range take_fresh(size_t pages, uint32_t alignment, bool* zero);
+  void give(const Range& range, bool resident);
+  bool grow(const Range& span, size_t more);
+  // Gives pages back until what waits in all caches is within bounds, or nothing does in this one.
+  void keep_within_bounds();
+  void sweep(uint64_t now_ms, uint64_t decay_ms);
+  void purge_everything();
+  void check();
+
+  Mutex lock;
+
+ private:
+  uint32_t owner() const;
+  bool use_new(const Range& segments, const Range& span, Rest& rest);
+  size_t free_from(Arena* arena, size_t end) const;
+  size_t free_until(Arena* arena, size_t first) const;
+  Extent remove(Extent& e);
+  Extent set_aside(Extent& e);
+  void purge(Extent& e, size_t keep, Which which);
+  static size_t choose(const Range& range, size_t from, size_t& keep, Which which, Range* stretches, unsigned* n);
+  void insert(const Extent& e, Rest& rest);
+  void put_back(Extent e, Rest& rest);
+  Extent* oldest();
+  void release_whole(const Range& range, Rest& rest);
+
+  unsigned extents_ = 0;
+  Extent extent_[kExtents] = {};
+};
+struct alignas(kCacheLine) PaddedCache : SpanCache {};
+constinit PaddedCache caches[kShards];
+
+uint32_t SpanCache::owner() const { return static_cast<uint32_t>(static_cast<const PaddedCache*>(this) - caches) + 1; }
+
+// --- extents, with the lock held ---------------------------------------------------------------------------------------
+
+// Segments from the arena become this shard's, for a span that ends in them. What is left at their end joins an extent behind.
+// Whether the pages were zero.
+bool SpanCache::use_new(const Range& segments, const Range& span, Rest& rest) {
+  each_segment(segments, [this](Segment& s, unsigned, unsigned) { s.set_span_owner(owner()); });
+  const bool zero = start_use(span);
+  if (span.end() != segments.end()) put_back(Extent{Range{span.arena, span.end(), segments.end() - span.end()}, 0, 0, 0}, rest);
+  return zero;
 }
 
-void insert(SpanCache& cache, const CachedSpan& span, Evicted& evicted) {
-  CachedSpan* place = nullptr;
-  for (CachedSpan& e : cache.entry)
-    if (e.first == nullptr) place = &e;
-  if (place == nullptr) {
-    place = oldest(cache);
-    evicted.span[evicted.n++] = remove(*place);
+// The first of the free pages that end before `end`.
+size_t SpanCache::free_from(Arena* arena, size_t end) const {
+  while (end != 0) {
+    const Segment& s = *arena->segment(end - 1);
+    if (s.span_owner() != owner()) break;
+    const unsigned upto = (end - 1) % kSegmentPages + 1, from = s.used.clear_before(upto);
+    end -= upto - from;
+    if (from != 0) break;
   }
-  *place = span;
-  count(span);
+  return end;
+}
+// The end of the free pages from `first` on.
+size_t SpanCache::free_until(Arena* arena, size_t first) const {
+  while (first < arena->page_count()) {
+    const Segment& s = *arena->segment(first);
+    if (s.span_owner() != owner()) break;
+    const unsigned from = first % kSegmentPages, end = s.used.next_set(from);
+    first += end - from;
+    if (end != kSegmentPages) break;
+  }
+  return first;
 }
 
-size_t distance(size_t a, size_t b) { return a < b ? b - a : a - b; }
+Extent SpanCache::remove(Extent& e) {
+  const Extent extent = e;
+  count_cached(-static_cast<ptrdiff_t>(e.dirty));
+  e = extent_[--extents_];
+  return extent;
+}
 
-// The span of as many segments that is in memory nearly as far as is asked for; else the shortest that is longer.
-CachedSpan* best(SpanCache& cache, uint32_t segments, size_t bytes) {
-  CachedSpan* found = nullptr;
-  for (CachedSpan& e : cache.entry) {
-    if (e.first == nullptr || e.count < segments) continue;
-    if (found == nullptr || e.count < found->count ||
-        (e.count == found->count && distance(e.resident, bytes) < distance(found->resident, bytes)))
-      found = &e;
+Extent SpanCache::set_aside(Extent& e) {
+  set_used(e.range, true);
+  return remove(e);
+}
+
+// Segments without a page in use or in memory go back to the arena.
+void SpanCache::release_whole(const Range& range, Rest& rest) {
+  const size_t first = round_up(range.first, kSegmentPages), end = range.end() / kSegmentPages * kSegmentPages;
+  if (first >= end) return;
+  const Range whole{range.arena, first, end - first};
+  each_segment(whole, [](Segment& s, unsigned, unsigned) { s.set_span_owner(0); });
+  rest.released_ = whole;
+}
+
+// Free pages whose neighbours are in use: an extent, if any of them is in memory.
+void SpanCache::insert(const Extent& e, Rest& rest) {
+  if (e.dirty == 0) return release_whole(e.range, rest);
+  if (extents_ == kExtents) {
+    Extent* least = extent_;
+    for (Extent& other : extent_)
+      if (other.dirty < least->dirty) least = &other;
+    rest.evicted_ = set_aside(*least);
   }
+  extent_[extents_++] = e;
+  count_cached(static_cast<ptrdiff_t>(e.dirty));
+}
+
+// Pages that were in use, or set aside, of which e.dirty are in memory: with the free ones beside them they are one extent.
+void SpanCache::put_back(Extent e, Rest& rest) {
+  set_used(e.range, false);
+  size_t first = e.range.first, end = e.range.end();
+  bool joined_first = false, joined_end = false;
+  for (unsigned i = 0; i < extents_;) {
+    const Range& other = extent_[i].range;
+    const bool before = other.end() == e.range.first, behind = other.first == e.range.end();
+    if (other.arena != e.range.arena || (!before && !behind)) {
+      i++;
+      continue;
+    }
+    const Extent neighbour = remove(extent_[i]);
+    if (before) first = neighbour.range.first, joined_first = true;
+    if (behind) end = neighbour.range.end(), joined_end = true;
+    e.dirty += neighbour.dirty;
+    if (neighbour.since_ms > e.since_ms) e.since_ms = neighbour.since_ms;
+    if (neighbour.swept_ms > e.swept_ms) e.swept_ms = neighbour.swept_ms;
+  }
+  // Free pages beside it that are no extent: none of them is in memory.
+  if (!joined_first) first = free_from(e.range.arena, first);
+  if (!joined_end) end = free_until(e.range.arena, end);
+  e.range.first = first;
+  e.range.pages = end - first;
+  insert(e, rest);
+}
+
+Extent* SpanCache::oldest() {
+  Extent* found = nullptr;
+  for (unsigned i = 0; i < extents_; i++)
+    if (found == nullptr || extent_[i].since_ms < found->since_ms) found = &extent_[i];
   return found;
 }
 
-CachedSpan* starting_at(SpanCache& cache, const Segment* first) {
-  for (CachedSpan& e : cache.entry)
-    if (e.first == first) return &e;
-  return nullptr;
+SpanCache::Rest::~Rest() {
+  if (released_.pages != 0) arenas.release(released_.arena->segment(released_.first), segments_for(released_.pages));
+  if (evicted_.dirty == 0) return;
+  cache_.purge(evicted_, 0, Which::All);
+  Rest rest(cache_);
+  LockGuard guard(cache_.lock);
+  cache_.put_back(evicted_, rest);
 }
 
-// Neighbours that together are long enough, as one; first == nullptr when there are none.
-CachedSpan joined(SpanCache& cache, uint32_t segments) {
-  for (CachedSpan& start : cache.entry) {
-    if (start.first == nullptr) continue;
-    uint32_t length = start.count;
-    while (length < segments) {
-      const CachedSpan* next = starting_at(cache, start.first + length);
-      if (next == nullptr) break;
-      length += next->count;
+// --- spans ---------------------------------------------------------------------------------------------------------------
+
+// At the start or the end of an extent, where most of the pages are in memory; of the shortest extent where as many are.
+Range SpanCache::take(size_t pages, bool* zero) {
+  Rest rest(*this);
+  LockGuard guard(lock);
+  Extent* best = nullptr;
+  size_t best_at = 0, least_missing = pages;
+  for (unsigned i = 0; i < extents_; i++) {
+    Extent& e = extent_[i];
+    if (e.range.pages < pages) continue;
+    const bool longer = best != nullptr && e.range.pages >= best->range.pages;
+    const auto better = [&](size_t missing) { return missing < least_missing || (missing == least_missing && !longer); };
+    if (!better(e.dirty < pages ? pages - e.dirty : 0)) continue;
+    for (const size_t at : {e.range.first, e.range.end() - pages}) {
+      const size_t missing = e.dirty == e.range.pages ? 0 : pages - count_dirty(Range{e.range.arena, at, pages});
+      if (!better(missing)) continue;
+      best = &e, best_at = at, least_missing = missing;
+      if (missing == 0) break;
     }
-    if (length < segments) continue;
-    CachedSpan span = remove(start);
-    while (span.count < segments) {
-      const CachedSpan more = remove(*starting_at(cache, span.first + span.count));
-      if (more.resident != 0) span.resident = (size_t{span.count} << kSegmentShift) + more.resident;
-      if (more.since_ms < span.since_ms) span.since_ms = more.since_ms;
-      span.count += more.count;
-    }
-    return span;
   }
-  return CachedSpan{};
-}
-
-// A span that is long enough, which leaves the cache but for what is too much of it.
-CachedSpan take(SpanCache& cache, uint32_t segments, size_t bytes, Evicted& evicted) {
-  CachedSpan* e = best(cache, segments, bytes);
-  CachedSpan span = e != nullptr ? remove(*e) : joined(cache, segments);
-  if (span.first == nullptr || span.count == segments) return span;
-  const size_t front = size_t{segments} << kSegmentShift;
-  insert(cache,
-         {span.first + segments, span.count - segments, span.resident > front ? span.resident - front : 0, span.since_ms},
-         evicted);
-  span.count = segments;
-  if (span.resident > front) span.resident = front;
+  if (best == nullptr) return Range{};
+  Extent e = remove(*best);
+  const Range span{e.range.arena, best_at, pages};
+  *zero = start_use(span);
+  e.dirty -= pages - least_missing;
+  e.range = Range{e.range.arena, best_at == e.range.first ? span.end() : e.range.first, e.range.pages - pages};
+  insert(e, rest);
   return span;
 }
 
-// The most of those that are too short, if the segments behind it are free.
-CachedSpan extended(SpanCache& cache, uint32_t segments) {
-  Segment* tried = nullptr;
+// An extent that is too short, and segments behind it that are free.
+Range SpanCache::take_extended(size_t pages, bool* zero) {
+  Extent e{};
   for (unsigned i = 0; i < kExtensionsTried; i++) {
-    CachedSpan span{};
     {
-      LockGuard guard(cache.lock);
-      CachedSpan* found = nullptr;
-      for (CachedSpan& e : cache.entry)
-        if (e.first != nullptr && e.first != tried && e.count < segments && (found == nullptr || e.resident > found->resident))
-          found = &e;
-      if (found == nullptr) return CachedSpan{};
-      span = remove(*found);
+      LockGuard guard(lock);
+      Extent* found = nullptr;
+      for (unsigned k = 0; k < extents_; k++) {
+        Extent& other = extent_[k];
+        const bool ends_segment = other.range.end() % kSegmentPages == 0 && other.range.pages < pages;
+        const bool tried = i != 0 && other.range.arena == e.range.arena && other.range.first == e.range.first;
+        if (ends_segment && !tried && (found == nullptr || other.dirty > found->dirty)) found = &other;
+      }
+      if (found == nullptr) return Range{};
+      e = set_aside(*found);
     }
-    if (arenas.extend(span.first, span.count, segments - span.count)) {
-      span.count = segments;
+    const uint32_t more = segments_for(pages - e.range.pages);
+    const bool extended = arenas.extend(e.range.arena->segment(e.range.end() - 1), more);
+    Rest rest(*this);
+    LockGuard guard(lock);
+    if (extended) {
+      const Range span{e.range.arena, e.range.first, pages};
+      *zero = use_new(Range{e.range.arena, e.range.end(), size_t{more} * kSegmentPages}, span, rest);
       return span;
     }
-    tried = span.first;
-    Evicted evicted;
-    LockGuard guard(cache.lock);
-    insert(cache, span, evicted);
+    put_back(e, rest);
   }
-  return CachedSpan{};
+  return Range{};
+}
+
+Range SpanCache::take_fresh(size_t pages, uint32_t alignment, bool* zero) {
+  const uint32_t count = segments_for(pages);
+  Segment* first = arenas.allocate(count, alignment != 0 ? alignment : 1);
+  if (first == nullptr) return Range{};
+  const size_t at = size_t{first->index} * kSegmentPages;
+  const Range span{first->arena, at, pages};
+  Rest rest(*this);
+  LockGuard guard(lock);
+  *zero = use_new(Range{first->arena, at, size_t{count} * kSegmentPages}, span, rest);
+  return span;
+}
+
+void SpanCache::give(const Range& range, bool resident) {
+  {
+    Rest rest(*this);
+    LockGuard guard(lock);
+    each_segment(range, [resident](Segment& s, unsigned first, unsigned n) {
+      resident ? s.dirty.set(first, n) : s.touched.clear(first, n);
+    });
+    put_back(Extent{range, resident ? range.pages : 0, os::now_ms(), 0}, rest);
+  }
+  keep_within_bounds();
+}
+
+bool SpanCache::grow(const Range& span, size_t more) {
+  Arena* arena = span.arena;
+  Extent behind{Range{arena, span.end(), 0}, 0, 0, 0};
+  {
+    Rest rest(*this);
+    LockGuard guard(lock);
+    Extent* found = nullptr;
+    for (unsigned i = 0; i < extents_; i++)
+      if (extent_[i].range.arena == arena && extent_[i].range.first == span.end()) found = &extent_[i];
+    const size_t until = found != nullptr ? found->range.end() : free_until(arena, span.end());
+    const bool enough = until >= span.end() + more;
+    if (!enough && until % kSegmentPages != 0) return false;
+    if (found != nullptr) behind = remove(*found);
+    if (enough) {
+      const Range added{arena, span.end(), more};
+      if (behind.dirty != 0) behind.dirty -= count_dirty(added);
+      start_use(added);
+      behind.range = Range{arena, added.end(), until - added.end()};
+      insert(behind, rest);
+      return true;
+    }
+    behind.range.pages = until - span.end();
+    set_used(behind.range, true);
+  }
+  const size_t end = behind.range.end();
+  const uint32_t segments = segments_for(span.end() + more - end);
+  const bool extended = arenas.extend(arena->segment(end - 1), segments);
+  Rest rest(*this);
+  LockGuard guard(lock);
+  if (!extended) {
+    if (behind.range.pages != 0) put_back(behind, rest);
+    return false;
+  }
+  use_new(Range{arena, end, size_t{segments} * kSegmentPages}, Range{arena, span.end(), more}, rest);
+  return true;
+}
+
+// --- what goes back --------------------------------------------------------------------------------------------------------
+
+// Takes stretches of a range, from page `from` on, out of the dirty pages: of all but the first `keep`, or of those that the
+// last visit saw already. Where the next call goes on.
+size_t SpanCache::choose(const Range& range, size_t from, size_t& keep, Which which, Range* stretches, unsigned* n) {
+  *n = 0;
+  while (from != range.end()) {
+    Segment& s = *range.arena->segment(from);
+    const unsigned first = from % kSegmentPages;
+    const size_t base = from - first, left = range.end() - base;
+    const unsigned upto = left < kSegmentPages ? static_cast<unsigned>(left) : kSegmentPages;
+    const PageBits chosen = which == Which::All ? s.dirty : s.dirty & s.aging;
+    unsigned at = chosen.next_set(first);
+    if (at >= upto) {
+      from = base + upto;
+      continue;
+    }
+    unsigned end = chosen.next_clear(at);
+    if (end > upto) end = upto;
+    const unsigned kept = keep < end - at ? static_cast<unsigned>(keep) : end - at;
+    keep -= kept;
+    at += kept;
+    from = base + end;
+    if (at == end) continue;
+    if (*n != 0 && stretches[*n - 1].end() == base + at) {
+      stretches[*n - 1].pages += end - at;
+    } else if (*n == kStretches) {
+      return base + at;
+    } else {
+      stretches[(*n)++] = Range{range.arena, base + at, end - at};
+    }
+    s.dirty.clear(at, end - at);
+    s.aging.clear(at, end - at);
+  }
+  return from;
+}
+
+// Gives pages of an extent that is set aside back to the kernel, without the lock while that is at it.
+void SpanCache::purge(Extent& e, size_t keep, Which which) {
+  for (size_t from = e.range.first; from != e.range.end();) {
+    Range stretch[kStretches];
+    bool done[kStretches] = {};
+    unsigned n = 0;
+    {
+      LockGuard guard(lock);
+      from = choose(e.range, from, keep, which, stretch, &n);
+    }
+    for (unsigned i = 0; i < n; i++) e.dirty -= stretch[i].pages;
+    if constexpr (kDebugChecks)
+      if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
+    for (unsigned i = 0; i < n; i++)
+      done[i] = os::calls.advise(stretch[i].start(), stretch[i].pages << kPageShift, os::Advice::DontNeed);
+    LockGuard guard(lock);
+    for (unsigned i = 0; i < n; i++)
+      if (done[i]) each_segment(stretch[i], [](Segment& s, unsigned first, unsigned pages) { s.touched.clear(first, pages); });
+  }
+}
+
+void SpanCache::keep_within_bounds() {
+  for (;;) {
+    Extent e;
+    size_t over = 0;
+    {
+      const size_t waits = cached_pages.load(std::memory_order_relaxed), most = allowed();
+      if (waits <= most) return;
+      over = waits - most;
+      if (waits > limit()) refused.store(true, std::memory_order_relaxed);
+      LockGuard guard(lock);
+      Extent* first = oldest();
+      if (first == nullptr) return;
+      e = set_aside(*first);
+    }
+    over += kPurgeAhead;
+    purge(e, e.dirty > over ? e.dirty - over : 0, Which::All);
+    Rest rest(*this);
+    LockGuard guard(lock);
+    put_back(e, rest);
+  }
+}
+
+// Looks at each extent twice in the decay time, and purges what it saw the last time already.
+void SpanCache::sweep(uint64_t now_ms, uint64_t decay_ms) {
+  for (;;) {
+    Extent e;
+    bool found = false;
+    {
+      LockGuard guard(lock);
+      for (unsigned i = 0; i < extents_ && !found; i++) {
+        Extent& next = extent_[i];
+        if (next.swept_ms != 0 && now_ms - next.swept_ms < decay_ms / 8 * 3) continue;
+        next.swept_ms = now_ms;
+        found = any_aged(next.range);
+        if (found) {
+          e = set_aside(next);
+        } else {
+          mark_aging(next.range);
+        }
+      }
+    }
+    if (!found) return;
+    purge(e, 0, Which::Aged);
+    Rest rest(*this);
+    LockGuard guard(lock);
+    mark_aging(e.range);
+    put_back(e, rest);
+  }
+}
+
+void SpanCache::purge_everything() {
+  for (;;) {
+    Extent e;
+    {
+      LockGuard guard(lock);
+      if (extents_ == 0) return;
+      e = set_aside(extent_[0]);
+    }
+    purge(e, 0, Which::All);
+    Rest rest(*this);
+    LockGuard guard(lock);
+    put_back(e, rest);
+  }
+}
+
+void SpanCache::check() {
+  LockGuard guard(lock);
+  for (unsigned i = 0; i < extents_; i++) {
+    const Range& r = extent_[i].range;
+    if (extent_[i].dirty == 0 || extent_[i].dirty != count_dirty(r))
+      invariant_failed("I18", "an extent's pages are miscounted");
+    if (free_from(r.arena, r.end()) != r.first || free_until(r.arena, r.first) != r.end())
+      invariant_failed("I18", "an extent is not all that is free between two spans");
+  }
 }
 
 }  // namespace
 
 Mutex& span_mutex(unsigned shard) { return caches[shard].lock; }
-size_t cached_span_bytes() { return cached_bytes.load(std::memory_order_relaxed); }
-
-void set_touched(Segment* first, uint32_t count, bool touched) {
-  for (uint32_t i = 0; i < count; i++)
-    for (unsigned w = 0; w < PageBits::kWords; w++) first[i].touched.word(w) = touched ? ~uint64_t{0} : 0;
-}
-
-void release_span(Segment* first, uint32_t count) {
-  const size_t bytes = size_t{count} << kSegmentShift;
-  if (os::calls.advise(first->start(), bytes, os::Advice::DontNeed)) set_touched(first, count, false);
-  first->span = 0;
-  arenas.release(first, count);
+size_t cached_span_bytes() { return cached_pages.load(std::memory_order_relaxed) << kPageShift; }
+void check_spans() {
+  for (SpanCache& cache : caches) cache.check();
 }
 
 void recount_pages(size_t pages) {
@@ -221,45 +556,30 @@ void uncount_pages(size_t pages) {
   used_pages.fetch_sub(pages, std::memory_order_relaxed);
 }
 
-Segment* take_cached(unsigned shard, uint32_t count, size_t bytes) {
-  if (cached_span_bytes() == 0 && !refused.load(std::memory_order_relaxed)) return nullptr;
+Range take_span(unsigned shard, size_t pages, uint32_t alignment, bool* zero) {
   SpanCache& cache = caches[shard];
-  CachedSpan span{};
-  {
-    Evicted evicted;
-    LockGuard guard(cache.lock);
-    span = take(cache, count, bytes, evicted);
+  Range span{};
+  const bool waits = cached_pages.load(std::memory_order_relaxed) != 0;
+  if (alignment == 0 && waits) {
+    span = cache.take(pages, zero);
+    if (span.pages == 0) span = cache.take_extended(pages, zero);
+    if (span.pages != 0) taken.store(true, std::memory_order_relaxed);
   }
-  if (span.first == nullptr) span = extended(cache, count);
-  if (span.first == nullptr) {
-    if (refused.exchange(false, std::memory_order_relaxed)) {
-      const size_t most = (kMostReserves - 1) * reserve_bytes(), now = grown.load(std::memory_order_relaxed);
+  if (span.pages == 0) {
+    if (refused.load(std::memory_order_relaxed) && refused.exchange(false, std::memory_order_relaxed)) {
+      const size_t most = (kMostReserves - 1) * settings::reserve_pages(), now = grown.load(std::memory_order_relaxed);
       grown.store(now + limit() < most ? now + limit() : most, std::memory_order_relaxed);
     }
-    // What is in use grows, and what may wait shrinks by that.
-    Evicted evicted;
-    LockGuard guard(cache.lock);
-    evict(cache, evicted);
-    return nullptr;
+    span = cache.take_fresh(pages, alignment, zero);
   }
-  taken.store(true, std::memory_order_relaxed);
-  const size_t keep = round_up(bytes, os::page_size());
-  if (span.resident > keep + bytes / kTailPart)
-    os::calls.advise(span.first->start() + keep, span.resident - keep, os::Advice::DontNeed);
-  return span.first;
+  // What is in use grew, and what may wait shrank by that.
+  if (waits) cache.keep_within_bounds();
+  return span;
 }
 
-void give_span(unsigned shard, Segment* first, uint32_t count, size_t resident) {
-  first->span = 0;
-  const bool fits = resident <= limit();
-  if (!fits) refused.store(true, std::memory_order_relaxed);
-  if (!fits || resident > allowed() || PageHeap::above_soft_limit()) return release_span(first, count);
-  SpanCache& cache = caches[shard];
-  Evicted evicted;
-  LockGuard guard(cache.lock);
-  insert(cache, {first, count, resident, os::now_ms()}, evicted);
-  evict(cache, evicted);
-}
+void give_span(unsigned shard, const Range& range) { caches[shard].give(range, true); }
+void give_clean_span(unsigned shard, const Range& range) { caches[shard].give(range, false); }
+bool extend_span(unsigned shard, const Range& span, size_t more) { return caches[shard].grow(span, more); }
 
 // A tick comes by with `everything` false.
 void purge_spans(uint64_t now_ms, bool everything) {
@@ -269,14 +589,10 @@ void purge_spans(uint64_t now_ms, bool everything) {
     if (!taken.exchange(false, std::memory_order_relaxed))
       grown.store(grown.load(std::memory_order_relaxed) / 2, std::memory_order_relaxed);
   }
-  if (cached_span_bytes() == 0) return;
+  if (cached_pages.load(std::memory_order_relaxed) == 0) return;
   const uint64_t decay = settings::decay_ms();
-  for (SpanCache& cache : caches) {
-    Evicted evicted;
-    LockGuard guard(cache.lock);
-    for (CachedSpan& e : cache.entry)
-      if (e.first != nullptr && (everything || now_ms - e.since_ms >= decay)) evicted.span[evicted.n++] = remove(e);
-  }
+  if (!everything && decay == settings::kNever) return;
+  for (SpanCache& cache : caches) everything ? cache.purge_everything() : cache.sweep(now_ms, decay);
 }
 
 }  // namespace hz3::large

@@ -1,29 +1,44 @@
-// The cache of freed spans, and what spans count for in the limits of the heap.
+// Where spans come from, and where they wait when they are freed.
 //
-// A span that is freed stays in memory for the decay time at most: repeated allocations of many MiB would else fault every page
+// A span is a range of pages in segments that hold nothing but spans of one shard; several may share a segment. Free pages in
+// memory between them wait, as extents, for the next span that fits: one takes the place with the most of its pages in memory,
+// and the rest of an extent stays one. Free pages that are not in memory are not listed. They join an extent again when a
+// neighbour is freed, and a segment of nothing else goes back to the arena.
+//
+// A page that is freed stays in memory for the decay time at most: repeated allocations of many MiB would else fault every page
 // in anew. How much may wait is bounded in three ways. In all it is the reserve of free pages, once more; that doubles, up to
-// eight times, when a span is asked for after one was refused, and falls back at ticks between which nothing was taken. And the
-// cache does not add to the peak of the program: what is in use and what waits are together no more than what was in use of
-// late, and a 32nd of the reserve.
+// eight times, when a span is asked for after pages were refused, and falls back at ticks between which nothing was taken. And
+// the cache hardly adds to the peak of the program: what is in use and what waits are together no more than what was in use of
+// late, and a part of what is in use now.
 //
-// Owner: a cache per shard, guarded by its lock, so that no call takes a process-wide lock in the usual case; no system call is
-// done while it is held. A span in it is nobody's: its segments are not tagged.
+// Owner: each shard's segments and extents are guarded by its lock, so that no call takes a process-wide lock in the usual
+// case; no system call is done while it is held. Pages that the kernel or the arena is asked about in between are marked as
+// used, so that nobody takes them, or joins what is freed beside them to them.
 #pragma once
 
 #include "hz3/page_heap.hpp"
 
 namespace hz3::large {
 
-// A span of exactly `count` segments for a block of `bytes`: one that waits and is in memory as far as possible, part of a
-// larger one, several that are neighbours, or one that is made longer. What is in memory beyond `bytes`, and more than a
-// little, is given back. nullptr when there is none.
-Segment* take_cached(unsigned shard, uint32_t count, size_t bytes);
-// Takes a span that is not in use any more, of which the first `resident` bytes may be in memory: it waits, or goes back.
-void give_span(unsigned shard, Segment* first, uint32_t count, size_t resident);
-// Gives a span's memory to the kernel and its segments to the arena.
-void release_span(Segment* first, uint32_t count);
-// Marks all pages of a span as possibly not zero, or as zero.
-void set_touched(Segment* first, uint32_t count, bool touched);
+// Pages of an arena's span segments, by their number in the arena.
+struct Range {
+  Arena* arena;
+  size_t first;
+  size_t pages;
+
+  size_t end() const { return first + pages; }
+  char* start() const { return arena->page_start(first); }
+};
+
+// `pages` adjacent pages for a span, aligned to so many segments, or to the page when that is 0. `zero` tells whether they are
+// zero. A range of no pages when there is no memory.
+Range take_span(unsigned shard, size_t pages, uint32_t alignment, bool* zero);
+// Takes pages back that are not in use any more and may be in memory: they wait, or go back to the kernel.
+void give_span(unsigned shard, const Range& range);
+// The same for pages whose memory is somewhere else now.
+void give_clean_span(unsigned shard, const Range& range);
+// Adds `more` pages behind a span to it. False when they are in use.
+bool extend_span(unsigned shard, const Range& span, size_t more);
 
 // Counts pages of spans in use. False, and nothing is counted, when they would exceed the hard limit.
 bool count_pages(size_t pages);
