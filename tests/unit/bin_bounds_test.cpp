@@ -141,7 +141,7 @@ TEST_F(BinBounds, TheLeakBringsAThreadThatNeverMissesToAnEvent) {
 }
 
 TEST_F(BinBounds, AThreadThatOnlyFreesKeepsNoSecondListInTheEnd) {
-  for (size_t bytes : {64, 1024, 32768}) {
+  for (size_t bytes : {64, 1024, 32768, 40000, 262144}) {
     const Slot slot = slot_of(bytes);
     const Blocks some = test::blocks_of(tc->shard, slot, 10 * bound(tc, slot));
     worker->run([&] {
