@@ -108,14 +108,15 @@ unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   } else {
     head = nullptr;
   }
-  if (most - stay > limit) {  // of a bin for one block
-    give_away(tc, slot, rest, most - stay);
-    return stay;
+  unsigned count = most - stay;
+  if (count <= limit) {  // else it is too long for a second list, as of a bin for a few blocks or of a hoarder: it goes itself
+    rest = std::exchange(tc->second[slot], rest);
+    count = std::exchange(tc->second_most[slot], static_cast<uint16_t>(count));
   }
-  void* list = std::exchange(tc->second[slot], rest);
-  const unsigned count = std::exchange(tc->second_most[slot], static_cast<uint16_t>(most - stay));
-  if (list != nullptr) give_away(tc, slot, list, count);
-  if (tc->overflowed[slot] >= kOverflowsOfAHoarder) give_away(tc, slot, std::exchange(tc->second[slot], nullptr), most - stay);
+  if (rest != nullptr) give_away(tc, slot, rest, count);
+  void*& second = tc->second[slot];
+  if (tc->overflowed[slot] >= kOverflowsOfAHoarder && second != nullptr)
+    give_away(tc, slot, std::exchange(second, nullptr), tc->second_most[slot]);
   return stay;
 }
 

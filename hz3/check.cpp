@@ -28,6 +28,8 @@ void bin(const ThreadCache* tc, Slot slot) {
   if (limit < c.limit_first || (limit > c.limit_first && limit > c.limit_most))
     invariant_failed("I11", "a bin's limit is outside of what its class allows");
   list(tc->head[slot], slot, most_in_bin(tc, slot) / kRoomUnit);
+  if (tc->second[slot] == nullptr) return;
+  if (tc->second_most[slot] > limit) invariant_failed("I10", "a second list is longer than the limit of its bin");
   list(tc->second[slot], slot, tc->second_most[slot]);
 }
 

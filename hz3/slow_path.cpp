@@ -73,13 +73,14 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
       return batch.head;
     }
   }
-  if (use_second(tc, slot)) return pop(tc, slot);  // no event: its frees come to bin_event_slow, and are counted there
+  if (use_second(tc, slot)) return pop(tc, slot);  // no event: the frees that it was granted room for lead to one
   slow_call_event(tc);
   if (tc->overflowed[slot] != 0) {
     tc->overflowed[slot] = 0;
     grow_limit(tc, slot);
   }
   if (!remote::Inbox::of(tc->shard).empty()) {
+    grant_room(tc, slot, 0);  // what it was told of the list that is gone would leave blocks of the inbox no room
     take_inbox(tc);
     if (tc->head[slot] != nullptr) return pop(tc, slot);
   }

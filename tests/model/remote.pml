@@ -12,8 +12,8 @@
  * can, and more. Not in it: classes of blocks but for the cells of the bank, runs and pages, fork; and memory order: a step is
  * seen by all at once. That the links of a list are visible to who takes it is for ThreadSanitizer to show (tests/stress).
  *
- * SPARSE chooses the ring, else it is the bank. LEAN leaves out what only classes have whose blocks share no cache lines (the
- * depot, remote blocks that are kept), second lists, sleep, calls without a cache; three threads are too many states otherwise.
+ * SPARSE chooses the ring, else it is the bank. LEAN leaves out what classes of small blocks do not have (remote blocks that are
+ * kept, the depot), second lists, sleep, calls without a cache; three threads are too many states otherwise.
  * MUTANT_... breaks the model in one place. See run_model.py, which says what is run.
  */
 
@@ -391,7 +391,8 @@ work:
 #else
   :: atomic { mine.first == 0 && depot_lists != 0 -> d_step { depot_take(mine.first, BIN(c)) }; goto work } /* use_depot */
 #endif
-  :: atomic { /* bin_event_slow: the second list goes, or the first when that was too long */
+  :: atomic { /* bin_event_slow: the second list goes, or the first when that is too long to be the second. What stays of the
+                 first might have been freed later. Both go of a hoarder: it comes here again, after use_second. */
        mine.first != 0 ->
        if
        :: hand = mine.second; mine.second = mine.first

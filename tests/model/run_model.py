@@ -20,7 +20,8 @@ COMPILER = shutil.which("gcc") or "g++"
 DEPTH = 2000000  # 54 bytes each
 SIDE_BY_SIDE = 2  # 500 MB at most each
 
-# LEAN: classes whose blocks share cache lines (no depot, none kept), threads that do not sleep.
+# LEAN: classes of blocks smaller than a cache line (no depot, none kept) and without second lists, threads that do not sleep and
+# have a cache for each call.
 PROOFS = {
     "ring, 2 threads, 3 blocks of 2 shards": "SPARSE",
     "bank, 2 threads, 3 blocks of 2 shards": "",

@@ -224,6 +224,65 @@ TEST_F(BinsTest, BinsOfAFewBlocksKeepWithinTheirBound) {
   for (void* b : blocks) test::give_back({b});
 }
 
+// Half of such a limit is more than is granted at once: events on the way there leave the list alone.
+TEST_F(BinsTest, ALongListIsGrantedItsRoomInParts) {
+  constexpr unsigned limit = 256, half = limit / 2;
+  Slot slot = slot_of(64);
+  while (slot < kSlots && (class_info(slot).limit_most != limit || class_info(slot).limit_first == limit)) slot++;
+  if (slot == kSlots) GTEST_SKIP() << "no class has a limit that grows to so many";
+  for (unsigned before = 0; before != tc->limit[slot]; grow_limit(tc, slot)) before = tc->limit[slot];
+  ASSERT_EQ(tc->limit[slot], limit);
+  Blocks blocks = test::blocks_of(tc->shard, slot, 4 * limit);
+  const Blocks in_use(blocks.begin(), blocks.begin() + limit);  // keep runs in use
+  blocks.erase(blocks.begin(), blocks.begin() + limit);
+  const auto free_one = [&] {
+    push_all(slot, {blocks.back()});
+    blocks.pop_back();
+    test::expect_bounded(tc, slot);
+  };
+  unsigned pushed = 0;
+  for (unsigned grants = 0; tc->second[slot] == nullptr; pushed++) {
+    ASSERT_LE(pushed, test::list_bound(tc, slot));
+    tc->seen_room[slot] = 0;
+    free_one();
+    if (tc->seen_room[slot] == kBusyBin && tc->second[slot] == nullptr) {
+      grants++;
+      ASSERT_EQ(grants, 1u) << "64 blocks, and as many again but for what leaked away";
+      ASSERT_EQ(test::bin_length(tc, slot), pushed + 1);
+    }
+  }
+  EXPECT_GE(pushed, half - half * kRoomLeak / kRoomUnit);
+  EXPECT_EQ(tc->head[slot], nullptr);
+  EXPECT_FALSE(tc->overflowed[slot]);
+  // Taken back it grows by what is granted at once; then the half below is the second again.
+  ASSERT_TRUE(use_second(tc, slot));
+  const Blocks seconds = test::blocks_in(tc->head[slot]);
+  for (; tc->second[slot] == nullptr; pushed++) {
+    ASSERT_LE(pushed, half + 64);
+    free_one();
+  }
+  EXPECT_GE(pushed, half + 60);
+  EXPECT_EQ(test::bin_length(tc, slot), pushed) << "none left";
+  EXPECT_LE(test::list_length(tc->head[slot]), half + 1);
+  EXPECT_EQ(tc->second_most[slot], half);
+  EXPECT_EQ(test::blocks_in(tc->second[slot]).back(), seconds.back());
+  EXPECT_FALSE(tc->overflowed[slot]);
+  // However it goes on, both lists keep to what they may have.
+  test::Random random(slot);
+  for (int step = 0; step < 20000; step++) {
+    if (!blocks.empty() && random.below(10) < (step / 1000 % 2 == 0 ? 7u : 4u)) {
+      free_one();
+    } else if (tc->head[slot] != nullptr || use_second(tc, slot)) {
+      blocks.push_back(pop(tc, slot));
+    } else {
+      blocks.push_back(test::blocks_of(tc->shard, slot, 1)[0]);
+    }
+    ASSERT_LE(tc->second_most[slot], limit);
+  }
+  test::give_back(blocks);
+  test::give_back(in_use);
+}
+
 TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
   const Slot idle = growing_slot(), used = slot_of(64), fresh = slot_of(512);
   push_all(idle, test::blocks_of(tc->shard, idle, 3));

@@ -260,5 +260,29 @@ TEST_F(ThreadCacheTest, AnInboxFillsBinsToAQuarterAndTheRestGoesToCentral) {
   EXPECT_EQ(test::bin_length(tc, slot), kept) << "an empty inbox changes nothing";
 }
 
+// What has leaked away of its room tells of a longer list than there was: for the inbox it starts afresh.
+TEST_F(ThreadCacheTest, ABinThatHasRunEmptyHasRoomForTheInbox) {
+  ThreadCache* tc = test::my_cache();
+  flush_cache(tc);
+  const Slot slot = slot_of(64);
+  const unsigned quarter = tc->limit[slot] / 4u, sent = quarter / 2;
+  const Blocks blocks = test::blocks_of(tc->shard, slot, sent);
+  Blocks held;
+  do held.push_back(malloc_hot(64));
+  while (tc->head[slot] != nullptr);
+  for (unsigned i = 0; i < quarter * kRoomUnit / kRoomLeak; i++) {
+    free_hot(held.back());
+    held.back() = malloc_hot(64);
+  }
+  ASSERT_EQ(test::bin_length(tc, slot), 0u);
+  ASSERT_GE(most_in_bin(tc, slot), static_cast<int32_t>(quarter) * kRoomUnit) << "it looks a quarter full";
+  test::push_to_inbox(tc->shard, blocks);
+  held.push_back(malloc_hot(64));
+  EXPECT_TRUE(test::contains(blocks, held.back()));
+  EXPECT_EQ(test::bin_length(tc, slot), sent - 1);
+  EXPECT_FALSE(tc->overflowed[slot]);
+  for (void* b : held) free_hot(b);
+}
+
 }  // namespace
 }  // namespace hz3
