@@ -315,13 +315,14 @@ void ArenaSet::release(Segment* first, uint32_t count) {
   a->free_segments_ += count;
 }
 
-bool ArenaSet::extend(Segment* last, uint32_t more) {
+bool ArenaSet::extend(Segment* last, uint32_t more, Behind behind) {
   Arena* a = last->arena;
   LockGuard guard(lock_);
   const uint32_t next = last->index + 1;
   uint32_t freed = 0;
   while (freed < more && next + freed < a->segments_used_ && a->is_free(next + freed)) freed++;
   if (freed < more && next + freed != a->segments_used_) return false;  // somebody else's
+  if (freed < more && behind == Behind::Freed) return false;
   if (!a->recommit(next, freed)) return false;
   if (freed < more) {
     Segment* fresh = a->take_fresh(more - freed, 1);

@@ -148,8 +148,10 @@ class ArenaSet {
   // bit set, unmap() gives the addresses back once nobody keeps descriptors of theirs.
   uint64_t retire_empty();
   void unmap(uint64_t retired);
-  // Allocates the `more` segments behind `last`, when they are free. False when they are not.
-  bool extend(Segment* last, uint32_t more);
+  // Allocates the `more` segments behind `last`, when they are free. False when they are not, or when some were never used and
+  // it asks for Freed ones: whoever gives up what is before them each time would move on through all addresses.
+  enum class Behind { Freed, FreedOrFresh };
+  bool extend(Segment* last, uint32_t more, Behind behind);
   // Up to `n` run descriptors, linked by `next`, for a segment of `arena`. nullptr when the kernel refuses memory.
   Run* allocate_runs(Arena* arena, unsigned n);
 

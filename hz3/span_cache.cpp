@@ -12,10 +12,9 @@ namespace {
 
 constexpr unsigned kExtents = 128;        // per shard
 constexpr size_t kMostReserves = 8;       // as many times the reserve the limit may grow to
-constexpr size_t kWaitPart = 16;          // of what is in use may wait beyond the peak
+constexpr size_t kWaitPart = 24;          // of what is in use may wait beyond the peak
 constexpr unsigned kPeakFade = 128;       // part of the peak that is forgotten at a tick
 constexpr unsigned kExtensionsTried = 2;  // extents for which the arena is asked whether their neighbours are free
-constexpr unsigned kStretches = 16;       // that are given back between two looks
 constexpr size_t kPurgeAhead = 64;        // pages that are purged beyond what has to be, so that not each free is a system call
 
 // relaxed, no pairs, all of these: bounds that may be overshot by what is in flight; the pages are behind their cache's lock.
@@ -36,6 +35,13 @@ size_t allowed() {
   const size_t more = used / kWaitPart + settings::reserve_pages() / 32;
   const size_t below_peak = (peak > used ? peak - used : 0) + more;
   return below_peak < limit() ? below_peak : limit();
+}
+
+// Pages are not in memory that are asked for: if some were refused, more may wait from now on.
+void note_missing() {
+  if (!refused.load(std::memory_order_relaxed) || !refused.exchange(false, std::memory_order_relaxed)) return;
+  const size_t most = (kMostReserves - 1) * settings::reserve_pages(), now = grown.load(std::memory_order_relaxed);
+  grown.store(now + limit() < most ? now + limit() : most, std::memory_order_relaxed);
 }
 
 void count_cached(ptrdiff_t pages) {
@@ -89,15 +95,26 @@ void mark_aging(const Range& range) {
     }
   });
 }
-bool any_aged(const Range& range) {
-  bool any = false;
-  each_segment(range, [&](const Segment& s, unsigned first, unsigned n) {
-    any = any || (s.dirty & s.aging).next_set(first) < first + n;
-  });
-  return any;
+size_t count_aged(const Range& range) {
+  size_t sum = 0;
+  each_segment(range, [&](const Segment& s, unsigned first, unsigned n) { sum += s.aging.count(first, n); });
+  return sum;
 }
-
-enum class Which { All, Aged };
+// The first stretch of pages from `from` on that are to be purged, within a segment.
+bool next_aged(const Range& range, size_t from, Range* stretch) {
+  while (from < range.end()) {
+    const Segment& s = *range.arena->segment(from);
+    const size_t base = from - from % kSegmentPages;
+    const unsigned at = s.aging.next_set(from % kSegmentPages);
+    if (at != kSegmentPages && base + at < range.end()) {
+      const size_t end = base + s.aging.next_clear(at);
+      *stretch = Range{range.arena, base + at, (end < range.end() ? end : range.end()) - base - at};
+      return true;
+    }
+    from = base + kSegmentPages;
+  }
+  return false;
+}
 
 // Free pages between spans, as many as there are, some of which are in memory.
 struct Extent {
@@ -145,8 +162,9 @@ class SpanCache {
   size_t free_until(Arena* arena, size_t first) const;
   Extent remove(Extent& e);
   Extent set_aside(Extent& e);
-  void purge(Extent& e, size_t keep, Which which);
-  static size_t choose(const Range& range, size_t from, size_t& keep, Which which, Range* stretches, unsigned* n);
+  void purge(Extent& e, size_t keep);
+  void purge_stretch(Extent& e, const Range& stretch);
+  void purge_aged(Extent& e);
   void insert(const Extent& e, Rest& rest);
   void put_back(Extent e, Rest& rest);
   Extent* oldest();
@@ -265,7 +283,7 @@ Extent* SpanCache::oldest() {
 SpanCache::Rest::~Rest() {
   if (released_.pages != 0) arenas.release(released_.arena->segment(released_.first), segments_for(released_.pages));
   if (evicted_.dirty == 0) return;
-  cache_.purge(evicted_, 0, Which::All);
+  cache_.purge(evicted_, 0);
   Rest rest(cache_);
   LockGuard guard(cache_.lock);
   cache_.put_back(evicted_, rest);
@@ -293,6 +311,7 @@ Range SpanCache::take(size_t pages, bool* zero) {
     }
   }
   if (best == nullptr) return Range{};
+  if (least_missing != 0) note_missing();
   Extent e = remove(*best);
   const Range span{e.range.arena, best_at, pages};
   *zero = start_use(span);
@@ -302,7 +321,7 @@ Range SpanCache::take(size_t pages, bool* zero) {
   return span;
 }
 
-// An extent that is too short, and segments behind it that are free.
+// An extent that is too short, but has half of the pages in memory, and free segments behind it.
 Range SpanCache::take_extended(size_t pages, bool* zero) {
   Extent e{};
   for (unsigned i = 0; i < kExtensionsTried; i++) {
@@ -311,15 +330,15 @@ Range SpanCache::take_extended(size_t pages, bool* zero) {
       Extent* found = nullptr;
       for (unsigned k = 0; k < extents_; k++) {
         Extent& other = extent_[k];
-        const bool ends_segment = other.range.end() % kSegmentPages == 0 && other.range.pages < pages;
+        const bool may_do = other.range.end() % kSegmentPages == 0 && other.range.pages < pages && other.dirty >= pages / 2;
         const bool tried = i != 0 && other.range.arena == e.range.arena && other.range.first == e.range.first;
-        if (ends_segment && !tried && (found == nullptr || other.dirty > found->dirty)) found = &other;
+        if (may_do && !tried && (found == nullptr || other.dirty > found->dirty)) found = &other;
       }
       if (found == nullptr) return Range{};
       e = set_aside(*found);
     }
     const uint32_t more = segments_for(pages - e.range.pages);
-    const bool extended = arenas.extend(e.range.arena->segment(e.range.end() - 1), more);
+    const bool extended = arenas.extend(e.range.arena->segment(e.range.end() - 1), more, ArenaSet::Behind::Freed);
     Rest rest(*this);
     LockGuard guard(lock);
     if (extended) {
@@ -382,7 +401,7 @@ bool SpanCache::grow(const Range& span, size_t more) {
   }
   const size_t end = behind.range.end();
   const uint32_t segments = segments_for(span.end() + more - end);
-  const bool extended = arenas.extend(arena->segment(end - 1), segments);
+  const bool extended = arenas.extend(arena->segment(end - 1), segments, ArenaSet::Behind::FreedOrFresh);
   Rest rest(*this);
   LockGuard guard(lock);
   if (!extended) {
@@ -395,60 +414,54 @@ bool SpanCache::grow(const Range& span, size_t more) {
 
 // --- what goes back --------------------------------------------------------------------------------------------------------
 
-// Takes stretches of a range, from page `from` on, out of the dirty pages: of all but the first `keep`, or of those that the
-// last visit saw already. Where the next call goes on.
-size_t SpanCache::choose(const Range& range, size_t from, size_t& keep, Which which, Range* stretches, unsigned* n) {
-  *n = 0;
-  while (from != range.end()) {
-    Segment& s = *range.arena->segment(from);
-    const unsigned first = from % kSegmentPages;
-    const size_t base = from - first, left = range.end() - base;
-    const unsigned upto = left < kSegmentPages ? static_cast<unsigned>(left) : kSegmentPages;
-    const PageBits chosen = which == Which::All ? s.dirty : s.dirty & s.aging;
-    unsigned at = chosen.next_set(first);
-    if (at >= upto) {
-      from = base + upto;
-      continue;
+// Gives the pages of an extent that is set aside back to the kernel, without the lock while that is at it: all but the first
+// `keep` that are in memory. By one call, also where some of them are not: of a huge page the kernel may have brought in more
+// than was asked for.
+void SpanCache::purge(Extent& e, size_t keep) {
+  size_t from = e.range.first;
+  {
+    LockGuard guard(lock);
+    while (keep != 0) {
+      const Segment& s = *e.range.arena->segment(from);
+      const size_t base = from - from % kSegmentPages;
+      const unsigned at = s.dirty.next_set(from % kSegmentPages), end = s.dirty.next_clear(at);
+      const size_t kept = keep < end - at ? keep : end - at;
+      keep -= kept;
+      from = base + at + kept;
     }
-    unsigned end = chosen.next_clear(at);
-    if (end > upto) end = upto;
-    const unsigned kept = keep < end - at ? static_cast<unsigned>(keep) : end - at;
-    keep -= kept;
-    at += kept;
-    from = base + end;
-    if (at == end) continue;
-    if (*n != 0 && stretches[*n - 1].end() == base + at) {
-      stretches[*n - 1].pages += end - at;
-    } else if (*n == kStretches) {
-      return base + at;
-    } else {
-      stretches[(*n)++] = Range{range.arena, base + at, end - at};
-    }
-    s.dirty.clear(at, end - at);
-    s.aging.clear(at, end - at);
   }
-  return from;
+  purge_stretch(e, Range{e.range.arena, from, e.range.end() - from});
 }
 
-// Gives pages of an extent that is set aside back to the kernel, without the lock while that is at it.
-void SpanCache::purge(Extent& e, size_t keep, Which which) {
-  for (size_t from = e.range.first; from != e.range.end();) {
-    Range stretch[kStretches];
-    bool done[kStretches] = {};
-    unsigned n = 0;
+void SpanCache::purge_stretch(Extent& e, const Range& stretch) {
+  {
+    LockGuard guard(lock);
+    e.dirty -= count_dirty(stretch);
+    each_segment(stretch, [](Segment& s, unsigned first, unsigned n) {
+      s.dirty.clear(first, n);
+      s.aging.clear(first, n);
+    });
+  }
+  if constexpr (kDebugChecks)
+    if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
+  if (!os::calls.advise(stretch.start(), stretch.pages << kPageShift, os::Advice::DontNeed)) return;
+  LockGuard guard(lock);
+  each_segment(stretch, [](Segment& s, unsigned first, unsigned n) { s.touched.clear(first, n); });
+}
+
+// Those pages of an extent that is set aside which the last visit saw already.
+void SpanCache::purge_aged(Extent& e) {
+  for (size_t from = e.range.first;;) {
+    Range stretch{e.range.arena, from, 0};
     {
       LockGuard guard(lock);
-      from = choose(e.range, from, keep, which, stretch, &n);
+      if (from == e.range.first && count_aged(e.range) == e.dirty) break;
+      if (!next_aged(e.range, from, &stretch)) return mark_aging(e.range);
     }
-    for (unsigned i = 0; i < n; i++) e.dirty -= stretch[i].pages;
-    if constexpr (kDebugChecks)
-      if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
-    for (unsigned i = 0; i < n; i++)
-      done[i] = os::calls.advise(stretch[i].start(), stretch[i].pages << kPageShift, os::Advice::DontNeed);
-    LockGuard guard(lock);
-    for (unsigned i = 0; i < n; i++)
-      if (done[i]) each_segment(stretch[i], [](Segment& s, unsigned first, unsigned pages) { s.touched.clear(first, pages); });
+    purge_stretch(e, stretch);
+    from = stretch.end();
   }
+  purge(e, 0);
 }
 
 void SpanCache::keep_within_bounds() {
@@ -466,7 +479,7 @@ void SpanCache::keep_within_bounds() {
       e = set_aside(*first);
     }
     over += kPurgeAhead;
-    purge(e, e.dirty > over ? e.dirty - over : 0, Which::All);
+    purge(e, e.dirty > over ? e.dirty - over : 0);
     Rest rest(*this);
     LockGuard guard(lock);
     put_back(e, rest);
@@ -484,7 +497,7 @@ void SpanCache::sweep(uint64_t now_ms, uint64_t decay_ms) {
         Extent& next = extent_[i];
         if (next.swept_ms != 0 && now_ms - next.swept_ms < decay_ms / 8 * 3) continue;
         next.swept_ms = now_ms;
-        found = any_aged(next.range);
+        found = count_aged(next.range) != 0;
         if (found) {
           e = set_aside(next);
         } else {
@@ -493,10 +506,9 @@ void SpanCache::sweep(uint64_t now_ms, uint64_t decay_ms) {
       }
     }
     if (!found) return;
-    purge(e, 0, Which::Aged);
+    purge_aged(e);
     Rest rest(*this);
     LockGuard guard(lock);
-    mark_aging(e.range);
     put_back(e, rest);
   }
 }
@@ -509,7 +521,7 @@ void SpanCache::purge_everything() {
       if (extents_ == 0) return;
       e = set_aside(extent_[0]);
     }
-    purge(e, 0, Which::All);
+    purge(e, 0);
     Rest rest(*this);
     LockGuard guard(lock);
     put_back(e, rest);
@@ -566,10 +578,7 @@ Range take_span(unsigned shard, size_t pages, uint32_t alignment, bool* zero) {
     if (span.pages != 0) taken.store(true, std::memory_order_relaxed);
   }
   if (span.pages == 0) {
-    if (refused.load(std::memory_order_relaxed) && refused.exchange(false, std::memory_order_relaxed)) {
-      const size_t most = (kMostReserves - 1) * settings::reserve_pages(), now = grown.load(std::memory_order_relaxed);
-      grown.store(now + limit() < most ? now + limit() : most, std::memory_order_relaxed);
-    }
+    note_missing();
     span = cache.take_fresh(pages, alignment, zero);
   }
   // What is in use grew, and what may wait shrank by that.

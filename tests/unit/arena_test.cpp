@@ -11,6 +11,7 @@ namespace {
 
 using test::Call;
 using test::Kernel;
+using Behind = ArenaSet::Behind;
 
 TEST(Arena, SegmentsAreAlignedUsableAndFoundAgain) {
   Segment* s = arenas.allocate(2);
@@ -86,17 +87,18 @@ TEST(Arena, AlignmentInSegments) {
 TEST(Arena, ExtendTakesFreedAndFreshNeighboursAndNobodyElses) {
   Segment* s = arenas.allocate(1);
   Segment* next = s + 1;
-  ASSERT_TRUE(arenas.extend(s, 1, 3));
+  ASSERT_TRUE(arenas.extend(s, 3, Behind::FreedOrFresh));
   EXPECT_EQ(arenas.bytes_in_use(), 4 * kSegmentBytes);
   memset(s->start(), 1, 4 * kSegmentBytes);
   arenas.release(next, 3);
   Segment* other = arenas.allocate(1);
   EXPECT_EQ(other, next);
-  EXPECT_FALSE(arenas.extend(s, 1, 1)) << "the neighbour is in use";
+  EXPECT_FALSE(arenas.extend(s, 1, Behind::FreedOrFresh)) << "the neighbour is in use";
   EXPECT_EQ(arenas.bytes_in_use(), 2 * kSegmentBytes);
   arenas.release(other, 1);
-  EXPECT_TRUE(arenas.extend(s, 1, 1));
-  EXPECT_FALSE(arenas.extend(s, 2, ~0u >> 2)) << "more than an arena";
+  EXPECT_TRUE(arenas.extend(s, 1, Behind::Freed));
+  EXPECT_FALSE(arenas.extend(next, ~0u >> 2, Behind::FreedOrFresh)) << "more than an arena";
+  EXPECT_FALSE(arenas.extend(next, 100000, Behind::Freed)) << "more than were ever used";
   arenas.release(s, 2);
   EXPECT_EQ(arenas.bytes_in_use(), 0u);
 }
@@ -116,10 +118,10 @@ TEST(Arena, ExtendFailsCleanlyWhenTheKernelRefuses) {
   {
     Kernel kernel;
     kernel.refuse(Call::Commit);
-    EXPECT_FALSE(arenas.extend(last, 1, kMore)) << "more than what was made usable ahead";
+    EXPECT_FALSE(arenas.extend(last, kMore, Behind::FreedOrFresh)) << "more than what was made usable ahead";
     EXPECT_EQ(arenas.bytes_in_use(), in_use);
     kernel.allow();
-    EXPECT_TRUE(arenas.extend(last, 1, kMore));
+    EXPECT_TRUE(arenas.extend(last, kMore, Behind::FreedOrFresh));
   }
   arenas.release(last + 1, kMore);
   EXPECT_EQ(arenas.bytes_in_use(), in_use);
