@@ -29,4 +29,5 @@ case ${1-} in
     exit 0
     ;;
 esac
+export HZ3_BENCH_CALLED=${0##*/}  # what its messages begin with
 exec "${PYTHON3:-/usr/bin/python3}" -I -B "$here/bench/ssot.py" "$@"

@@ -74,6 +74,8 @@ def chosen(suite, patterns, iters, ws, threads):
     if suite in ("traces", "all"):
         rows += traces(recorded)
     wanted = patterns.split() or ["*"]
+    if patterns and not patterns.strip():
+        raise Wrong("ROWS='{}': it names no row (unset it for all of them)".format(patterns))
     for pattern in wanted:
         if not any(fnmatch.fnmatchcase(row.name, pattern) for row in rows):
             raise Wrong("ROWS='{}': no row is named '{}' (--list shows them)".format(patterns, pattern))

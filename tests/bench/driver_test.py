@@ -309,7 +309,7 @@ class Script(_support.BenchTest):
         for wrong, *parts in (
                 ({"RUNS": "0"}, "RUNS='0'"), ({"RUNS": "x"}, "RUNS='x'"), ({"ITERS": "-5"}, "ITERS='-5'"), ({"WS": "0"}, "WS="),
                 ({"THREADS": "1 two"}, "THREADS", "'two'"), ({"THREADS": "5000"}, "4096"), ({"SUITE": "other"}, "SUITE"),
-                ({"ROWS": "nothing*"}, "no row is named"), ({"SKIP_BUILD": "yes"}, "SKIP_BUILD"),
+                ({"ROWS": "nothing*"}, "no row is named"), ({"ROWS": " "}, "run_bench_hz3_ssot.sh: ", "ROWS=' '"), ({"SKIP_BUILD": "yes"}, "SKIP_BUILD"),
                 ({"HZ3_SO": "/nonexistent.so"}, "HZ3_SO", "no such file"), ({"HZ3_SO": str(no_library)}, "no shared library"),
                 ({"JEMALLOC_SO": "/nonexistent.so"}, "JEMALLOC_SO"), ({"EXTRA": "x"}, "NAME=PATH"), ({"EXTRA": "x=/nonexistent"}, "EXTRA"),
                 ({"EXTRA": "glibc=" + _support.LIBRARY}, "taken"), ({"OUT": "/tmp/x.txt"}, "OUT"), ({"OUT": "/proc/none/x.json"}, "OUT", "cannot be written"),
