@@ -6,8 +6,8 @@
 #   HZ3_SO=build/lanes/libhakozuna_hz3_scale.so SKIP_BUILD=1 ROWS='t32.*' scripts/run_bench_hz3_ssot.sh
 #
 # Settings, all from the environment:
-#   RUNS=30        rounds; each runs every row under every allocator once. One more before them warms up
-#   ITERS=8000000  steps of a single-threaded row; the others follow from it
+#   RUNS=30        rounds; each gives every row one turn or more under every allocator. One more before them warms up
+#   ITERS=8000000  steps of a single-threaded row, over its four turns of a round; the others follow from it
 #   WS=400         slots of each thread
 #   THREADS='1 8 32'   of the multi-threaded rows
 #   SUITE=ssot     or workloads (after real programs), or traces (of TRACES), or all
@@ -29,4 +29,5 @@ case ${1-} in
     exit 0
     ;;
 esac
+export HZ3_BENCH_CALLED=${0##*/}  # what its messages begin with
 exec "${PYTHON3:-/usr/bin/python3}" -I -B "$here/bench/ssot.py" "$@"

@@ -108,6 +108,16 @@ def pareto_of(names, title, rows):
     return svg(figure)
 
 
+def ratio_ticks(low, high):
+    """Where a logarithmic axis of ratios has its labels: the roundest numbers first, none where it would touch another."""
+    room = math.log(high / low) / 14  # of a label, and a little
+    found = []
+    for tick in (1, 10, 2, 5, 0.5, 0.2, 0.1, 20, 50, 100, 3, 1.5, 0.7, 0.3, 0.8, 1.2, 0.9, 1.1, 0.95, 1.05, 0.98, 1.02, 0.99, 1.01):
+        if low < tick < high and all(abs(math.log(tick / other)) > room for other in found):
+            found.append(tick)
+    return sorted(found)
+
+
 def ratios(result, peer):
     """hz3 / peer with its interval, for each row."""
     rows = [row for row in result["rows"] if row["ratios"].get(peer)]
@@ -122,8 +132,7 @@ def ratios(result, peer):
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    near = (0.8, 0.9, 1.1, 1.2) if high < 3 * low else ()
-    ticks = sorted(tick for tick in (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, *near) if low < tick < high)
+    ticks = ratio_ticks(low, high)
     axis.set_xticks(ticks, ["{:g}".format(tick) for tick in ticks], fontsize=8)
     axis.set_xticks([], minor=True)
     axis.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)

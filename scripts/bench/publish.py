@@ -41,7 +41,7 @@ def against_peers(result, name):
     for row in result["rows"]:
         for peer in result["allocators"]:
             if peer not in lanes:
-                ratio = ratios.ratio(row["results"][name]["runs"], row["results"][peer]["runs"])
+                ratio = ratios.ratio(*(row["results"][each].get("turns", row["results"][each]["runs"]) for each in (name, peer)))
                 if ratio:
                     found.append((ratio, row["name"], peer))
     return sorted(found, key=lambda each: each[0].value)

@@ -138,7 +138,7 @@ def build_page(ssot, latency, memory):
     page.section("Throughput by threads", "random_mixed_mt_remote: medians, higher is better. Threads beyond the cores share them.",
                  [plots.throughput(ssot, remote) for remote in (0, 50, 90)])
     page.section("Speed against memory", "Geometric means over the rows, each against the best allocator of that row.", plots.pareto(ssot))
-    page.section("Ratios with intervals", "Median of the rounds' quotients with its {}; grey: it holds 1, no difference is "
+    page.section("Ratios with intervals", "Median of the quotients within rounds with its {}; grey: it holds 1, no difference is "
                  "shown.".format(ratios.what_is_bracketed(ssot["run"]["done"])), [plots.ratios(ssot, peer) for peer in names[1:]])
     page.section("Memory over time", "phases {}: fills up, works, frees 90 %, is idle, and does it again.".format(
         " ".join(memory["command"])), [plots.memory_over_time(memory["series"])])

@@ -15,7 +15,7 @@ def interval(found):
 
 def medians(result):
     names = result["allocators"]
-    yield "Mops/s, median of {} rounds, +- half of the interquartile range; overhead: the benchmark's own part of {}'s time:".format(
+    yield "Mops/s, median of the runs of {} rounds, +- half of the interquartile range; overhead: the benchmark's own part of {}'s time:".format(
         result["settings"]["runs"], names[0])
     yield "{:14}".format("") + "".join("{:>17}".format(name) for name in names) + "{:>9}".format("overhead")
     for row in result["rows"]:
@@ -50,7 +50,7 @@ def voids(result):
             for reason in filter(None, row["results"][name]["voids"]):
                 reasons[reason] = reasons.get(reason, 0) + 1
             for reason, count in reasons.items():
-                yield "VOID {} under {}: {} of {} runs: {}".format(row["name"], name, count, result["settings"]["runs"], reason)
+                yield "VOID {} under {}: {} of {} runs: {}".format(row["name"], name, count, len(row["results"][name]["voids"]), reason)
 
 
 def text(result):
