@@ -14,6 +14,7 @@ constexpr unsigned kExtents = 128;        // per shard
 constexpr size_t kMostReserves = 8;       // as many times the reserve the limit may grow to
 constexpr size_t kWaitPart = 24;          // of what is in use may wait beyond the peak
 constexpr unsigned kPeakFade = 128;       // part of the peak that is forgotten at a tick
+constexpr unsigned kPlacesTried = 8;      // in an extent
 constexpr unsigned kExtensionsTried = 2;  // extents for which the arena is asked whether their neighbours are free
 constexpr size_t kPurgeAhead = 64;        // pages that are purged beyond what has to be, so that not each free is a system call
 
@@ -100,14 +101,14 @@ size_t count_aged(const Range& range) {
   each_segment(range, [&](const Segment& s, unsigned first, unsigned n) { sum += s.aging.count(first, n); });
   return sum;
 }
-// The first stretch of pages from `from` on that are to be purged, within a segment.
-bool next_aged(const Range& range, size_t from, Range* stretch) {
+// The first stretch of set bits from page `from` on, as far as it goes within a segment.
+bool next_stretch(const Range& range, size_t from, PageBits Segment::*bits, Range* stretch) {
   while (from < range.end()) {
-    const Segment& s = *range.arena->segment(from);
+    const PageBits& of = range.arena->segment(from)->*bits;
     const size_t base = from - from % kSegmentPages;
-    const unsigned at = s.aging.next_set(from % kSegmentPages);
+    const unsigned at = of.next_set(from % kSegmentPages);
     if (at != kSegmentPages && base + at < range.end()) {
-      const size_t end = base + s.aging.next_clear(at);
+      const size_t end = base + of.next_clear(at);
       *stretch = Range{range.arena, base + at, (end < range.end() ? end : range.end()) - base - at};
       return true;
     }
@@ -137,7 +138,7 @@ class SpanCache {
    private:
     friend class SpanCache;
     SpanCache& cache_;
-    Range released_{};  // whole segments for the arena
+    Range released_[2] = {};  // whole segments for the arena
     Extent evicted_{};
   };
 
@@ -169,6 +170,7 @@ class SpanCache {
   void put_back(Extent e, Rest& rest);
   Extent* oldest();
   void release_whole(const Range& range, Rest& rest);
+  static size_t best_place(const Extent& e, size_t pages, size_t most, size_t* missing);
 
   unsigned extents_ = 0;
   Extent extent_[kExtents] = {};
@@ -230,7 +232,7 @@ void SpanCache::release_whole(const Range& range, Rest& rest) {
   if (first >= end) return;
   const Range whole{range.arena, first, end - first};
   each_segment(whole, [](Segment& s, unsigned, unsigned) { s.set_span_owner(0); });
-  rest.released_ = whole;
+  rest.released_[rest.released_[0].pages != 0] = whole;
 }
 
 // Free pages whose neighbours are in use: an extent, if any of them is in memory.
@@ -281,7 +283,8 @@ Extent* SpanCache::oldest() {
 }
 
 SpanCache::Rest::~Rest() {
-  if (released_.pages != 0) arenas.release(released_.arena->segment(released_.first), segments_for(released_.pages));
+  for (const Range& r : released_)
+    if (r.pages != 0) arenas.release(r.arena->segment(r.first), segments_for(r.pages));
   if (evicted_.dirty == 0) return;
   cache_.purge(evicted_, 0);
   Rest rest(cache_);
@@ -291,7 +294,30 @@ SpanCache::Rest::~Rest() {
 
 // --- spans ---------------------------------------------------------------------------------------------------------------
 
-// At the start or the end of an extent, where most of the pages are in memory; of the shortest extent where as many are.
+// The place in an extent for so many pages where the fewest are missing in memory: at its start or end, or where a stretch of
+// those in memory begins. Looks no further than `most` are missing.
+size_t SpanCache::best_place(const Extent& e, size_t pages, size_t most, size_t* missing) {
+  *missing = most + 1;
+  size_t best = e.range.first;
+  const auto look = [&](size_t at) {
+    const size_t n = e.dirty == e.range.pages ? 0 : pages - count_dirty(Range{e.range.arena, at, pages});
+    if (n < *missing) *missing = n, best = at;
+    return *missing == 0;
+  };
+  const size_t last = e.range.end() - pages;
+  if (look(e.range.first)) return best;
+  Range stretch{};
+  size_t from = e.range.first;
+  for (unsigned i = 0; i < kPlacesTried && next_stretch(e.range, from, &Segment::dirty, &stretch) && stretch.first < last;
+       i++) {
+    if (stretch.first != from && look(stretch.first)) return best;
+    from = stretch.end();
+  }
+  look(last);
+  return best;
+}
+
+// Where most of the pages are in memory; in the shortest extent where as many are.
 Range SpanCache::take(size_t pages, bool* zero) {
   Rest rest(*this);
   LockGuard guard(lock);
@@ -301,22 +327,26 @@ Range SpanCache::take(size_t pages, bool* zero) {
     Extent& e = extent_[i];
     if (e.range.pages < pages) continue;
     const bool longer = best != nullptr && e.range.pages >= best->range.pages;
-    const auto better = [&](size_t missing) { return missing < least_missing || (missing == least_missing && !longer); };
-    if (!better(e.dirty < pages ? pages - e.dirty : 0)) continue;
-    for (const size_t at : {e.range.first, e.range.end() - pages}) {
-      const size_t missing = e.dirty == e.range.pages ? 0 : pages - count_dirty(Range{e.range.arena, at, pages});
-      if (!better(missing)) continue;
-      best = &e, best_at = at, least_missing = missing;
-      if (missing == 0) break;
-    }
+    if (longer && least_missing == 0) continue;
+    const size_t most = longer ? least_missing - 1 : least_missing;
+    if (e.dirty < pages && pages - e.dirty > most) continue;
+    size_t missing = 0;
+    const size_t at = best_place(e, pages, most, &missing);
+    if (missing > most) continue;
+    best = &e, best_at = at, least_missing = missing;
   }
   if (best == nullptr) return Range{};
   if (least_missing != 0) note_missing();
   Extent e = remove(*best);
+  const size_t end = e.range.end(), dirty = e.dirty - (pages - least_missing);
   const Range span{e.range.arena, best_at, pages};
   *zero = start_use(span);
-  e.dirty -= pages - least_missing;
-  e.range = Range{e.range.arena, best_at == e.range.first ? span.end() : e.range.first, e.range.pages - pages};
+  e.range.pages = best_at - e.range.first;
+  e.dirty = e.range.pages != 0 ? count_dirty(e.range) : 0;
+  const size_t dirty_behind = dirty - e.dirty;
+  insert(e, rest);
+  e.range = Range{span.arena, span.end(), end - span.end()};
+  e.dirty = dirty_behind;
   insert(e, rest);
   return span;
 }
@@ -456,7 +486,7 @@ void SpanCache::purge_aged(Extent& e) {
     {
       LockGuard guard(lock);
       if (from == e.range.first && count_aged(e.range) == e.dirty) break;
-      if (!next_aged(e.range, from, &stretch)) return mark_aging(e.range);
+      if (!next_stretch(e.range, from, &Segment::aging, &stretch)) return mark_aging(e.range);
     }
     purge_stretch(e, stretch);
     from = stretch.end();

@@ -24,7 +24,7 @@ TABLE = (
     ("no power of two", FAST + "CONFIG_HZ3_SEGMENT_MIB=3\n", "CONFIG_HZ3_SEGMENT_MIB=3: out of range; allowed: 1..32, a power of two"),
     ("no power of two in a ring", FAST + SPARSE + "CONFIG_HZ3_REMOTE_RING_SLOTS=1000\n", "allowed: 64..8192, a power of two"),
     ("no multiple", FAST + "CONFIG_HZ3_SMALL_RUN_KIB=30\n", "CONFIG_HZ3_SMALL_RUN_KIB=30: out of range; allowed: 4..128, a multiple of 4"),
-    ("range that depends", FAST + "CONFIG_HZ3_SEGMENT_MIB=1\nCONFIG_HZ3_SPAN_MIN_KIB=1024\n", "CONFIG_HZ3_SPAN_MIN_KIB=1024: out of range; allowed: 64..512"),
+    ("range that depends", FAST + "CONFIG_HZ3_SEGMENT_MIB=1\nCONFIG_HZ3_SPAN_MIN_KIB=1024\n", "CONFIG_HZ3_SPAN_MIN_KIB=1024: out of range; allowed: 512..512"),
     ("segments of a small arena", FAST + "CONFIG_HZ3_ARENA_GIB=3\nCONFIG_HZ3_SEGMENT_MIB=8\n", "CONFIG_HZ3_SEGMENT_MIB=8: out of range; allowed: 1..4, a power of two"),
     ("number for a bool", FAST + "CONFIG_HZ3_DEBUG_CHECKS=1\n", "CONFIG_HZ3_DEBUG_CHECKS=1: not a bool; allowed: y or n"),
     ("module", FAST + "CONFIG_HZ3_DEBUG_CHECKS=m\n", "CONFIG_HZ3_DEBUG_CHECKS=m: not a bool; allowed: y or n"),
