@@ -11,11 +11,13 @@ constexpr size_t kMostPages = UINT32_MAX;  // of a span
 // The tables of an arena are written for all segments that are skipped for an alignment: 20 MiB of them for this one.
 constexpr size_t kMostAlignment = size_t{1} << 36;
 
+// A block of less is copied: each end of one that was moved may be one of a mapping of its own, of which the kernel allows
+// 65,530.
+constexpr size_t kMoveMinBytes = 2 * kSegmentBytes;
+
 size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }
-// Spans are whole pages of the kernel's.
 size_t span_pages_for(size_t bytes) {
-  const size_t page = os::page_size() > kPageSize ? os::page_size() : kPageSize;
-  return bytes > kMostPages << kPageShift ? kMostPages + 1 : round_up(bytes, page) >> kPageShift;
+  return bytes > kMostPages << kPageShift ? kMostPages + 1 : kernel_pages(pages_for(bytes));
 }
 
 Range range_of(const Run* run) {
@@ -23,20 +25,24 @@ Range range_of(const Run* run) {
   return Range{arena, arena->page_index(run->start), run->pages};
 }
 
-void* allocate_span(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
+enum class Place { Any, NewSegments };
+
+void* allocate_span(unsigned shard, size_t bytes, size_t alignment, Place place, bool* zero) {
   const size_t pages = span_pages_for(bytes);
   if (pages > kMostPages || alignment > kMostAlignment) return nullptr;
-  if (!count_pages(pages)) return nullptr;
-  // Beyond the kernel's page only segments are aligned.
-  const bool aligned = alignment > kPageSize;
+  const size_t alignment_pages = alignment > kPageSize ? alignment >> kPageShift : 1;
   const uint32_t segments = alignment > kSegmentBytes ? static_cast<uint32_t>(alignment >> kSegmentShift) : 1;
-  const Range span = take_span(shard, pages, aligned ? segments : 0, zero);
-  Run* run = span.pages != 0 ? PageHeap::take_descriptor(shard, span.arena) : nullptr;
+  Range span{};
+  if (place == Place::Any && segments == 1) span = take_cached_span(shard, pages, alignment_pages, zero);
+  const bool counted = count_pages(pages);
+  if (span.pages == 0 && counted) span = take_fresh_span(shard, pages, segments, zero);
+  Run* run = span.pages != 0 && counted ? PageHeap::take_descriptor(shard, span.arena) : nullptr;
   if (run == nullptr) {
-    uncount_pages(pages);
+    if (counted) uncount_pages(pages);
     if (span.pages != 0) give_span(shard, span);
     return nullptr;
   }
+  bound_cached_spans(shard);
   *run = Run{};
   run->start = span.start();
   run->segment = span.arena->segment(span.first);
@@ -102,7 +108,7 @@ void* allocate(unsigned shard, size_t bytes, size_t alignment, bool* zero) {
   const size_t pages = pages_for(bytes);
   const size_t alignment_pages = alignment > kPageSize ? alignment >> kPageShift : 1;
   if (pages << kPageShift > kSpanMinBytes || alignment_pages + pages > kSegmentPages / 2)
-    return allocate_span(shard, bytes, alignment, zero);
+    return allocate_span(shard, bytes, alignment, Place::Any, zero);
   Run* run = PageHeap::allocate(shard, static_cast<unsigned>(pages), static_cast<unsigned>(alignment_pages),
                                 static_cast<unsigned>(pages));
   if (run == nullptr) return nullptr;
@@ -147,11 +153,12 @@ void* move(unsigned shard, void* p, size_t bytes) {
   Run* from = run_of(p);
   if (from->segment->span_owner() == 0 || bytes <= kSpanMinBytes) return nullptr;
   const size_t held = size_t{from->pages} << kPageShift;
-  if (bytes < held) return nullptr;
+  if (bytes < held || held < kMoveMinBytes) return nullptr;
   bool zero = false;
   const size_t pages = from->pages;
   uncount_pages(pages);  // they are not held twice
-  void* to = allocate_span(shard, bytes, 1, &zero);
+  // The kernel throws away what is in memory at the target, and each end of a moved block may be one of a mapping of its own.
+  void* to = allocate_span(shard, bytes, 1, Place::NewSegments, &zero);
   recount_pages(pages);
   if (to == nullptr) return nullptr;
   const os::Moved moved = os::calls.move(p, to, held);

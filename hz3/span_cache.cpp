@@ -143,7 +143,7 @@ class SpanCache {
   };
 
   // These lock for themselves.
-  Range take(size_t pages, bool* zero);
+  Range take(size_t pages, size_t alignment, bool* zero);
   Range take_extended(size_t pages, bool* zero);
   Range take_fresh(size_t pages, uint32_t alignment, bool* zero);
   void give(const Range& range, bool resident);
@@ -170,7 +170,7 @@ class SpanCache {
   void put_back(Extent e, Rest& rest);
   Extent* oldest();
   void release_whole(const Range& range, Rest& rest);
-  static size_t best_place(const Extent& e, size_t pages, size_t most, size_t* missing);
+  static size_t best_place(const Extent& e, size_t pages, size_t alignment, size_t most, size_t* missing);
 
   unsigned extents_ = 0;
   Extent extent_[kExtents] = {};
@@ -294,17 +294,19 @@ SpanCache::Rest::~Rest() {
 
 // --- spans ---------------------------------------------------------------------------------------------------------------
 
-// The place in an extent for so many pages where the fewest are missing in memory: at its start or end, or where a stretch of
-// those in memory begins. Looks no further than `most` are missing.
-size_t SpanCache::best_place(const Extent& e, size_t pages, size_t most, size_t* missing) {
+// The aligned place in an extent for so many pages where the fewest are missing in memory: at its start or end, or where a
+// stretch of those in memory begins. More than `most` are missing when there is none.
+size_t SpanCache::best_place(const Extent& e, size_t pages, size_t alignment, size_t most, size_t* missing) {
   *missing = most + 1;
   size_t best = e.range.first;
-  const auto look = [&](size_t at) {
+  const size_t last = (e.range.end() - pages) / alignment * alignment;
+  const auto look = [&](size_t near) {
+    const size_t at = round_up(near, alignment);
+    if (at > last) return false;
     const size_t n = e.dirty == e.range.pages ? 0 : pages - count_dirty(Range{e.range.arena, at, pages});
     if (n < *missing) *missing = n, best = at;
     return *missing == 0;
   };
-  const size_t last = e.range.end() - pages;
   if (look(e.range.first)) return best;
   Range stretch{};
   size_t from = e.range.first;
@@ -313,12 +315,12 @@ size_t SpanCache::best_place(const Extent& e, size_t pages, size_t most, size_t*
     if (stretch.first != from && look(stretch.first)) return best;
     from = stretch.end();
   }
-  look(last);
+  if (last >= e.range.first) look(last);
   return best;
 }
 
 // Where most of the pages are in memory; in the shortest extent where as many are.
-Range SpanCache::take(size_t pages, bool* zero) {
+Range SpanCache::take(size_t pages, size_t alignment, bool* zero) {
   Rest rest(*this);
   LockGuard guard(lock);
   Extent* best = nullptr;
@@ -331,7 +333,7 @@ Range SpanCache::take(size_t pages, bool* zero) {
     const size_t most = longer ? least_missing - 1 : least_missing;
     if (e.dirty < pages && pages - e.dirty > most) continue;
     size_t missing = 0;
-    const size_t at = best_place(e, pages, most, &missing);
+    const size_t at = best_place(e, pages, alignment, most, &missing);
     if (missing > most) continue;
     best = &e, best_at = at, least_missing = missing;
   }
@@ -372,6 +374,7 @@ Range SpanCache::take_extended(size_t pages, bool* zero) {
     Rest rest(*this);
     LockGuard guard(lock);
     if (extended) {
+      note_missing();
       const Range span{e.range.arena, e.range.first, pages};
       *zero = use_new(Range{e.range.arena, e.range.end(), size_t{more} * kSegmentPages}, span, rest);
       return span;
@@ -383,7 +386,7 @@ Range SpanCache::take_extended(size_t pages, bool* zero) {
 
 Range SpanCache::take_fresh(size_t pages, uint32_t alignment, bool* zero) {
   const uint32_t count = segments_for(pages);
-  Segment* first = arenas.allocate(count, alignment != 0 ? alignment : 1);
+  Segment* first = arenas.allocate(count, alignment);
   if (first == nullptr) return Range{};
   const size_t at = size_t{first->index} * kSegmentPages;
   const Range span{first->arena, at, pages};
@@ -445,8 +448,8 @@ bool SpanCache::grow(const Range& span, size_t more) {
 // --- what goes back --------------------------------------------------------------------------------------------------------
 
 // Gives the pages of an extent that is set aside back to the kernel, without the lock while that is at it: all but the first
-// `keep` that are in memory. By one call, also where some of them are not: of a huge page the kernel may have brought in more
-// than was asked for.
+// `keep` that are in memory, and by one call, also where some of them are not: of a huge page the kernel may have brought in
+// more than was asked for. Whole segments among them go back to the arena, so that none is purged again with the rest.
 void SpanCache::purge(Extent& e, size_t keep) {
   size_t from = e.range.first;
   {
@@ -460,7 +463,16 @@ void SpanCache::purge(Extent& e, size_t keep) {
       from = base + at + kept;
     }
   }
-  purge_stretch(e, Range{e.range.arena, from, e.range.end() - from});
+  from -= from % kernel_pages(1);
+  const Range purged{e.range.arena, from, e.range.end() - from};
+  purge_stretch(e, purged);
+  if (e.dirty == 0) return;  // it goes back as a whole
+  Rest rest(*this);
+  LockGuard guard(lock);
+  release_whole(purged, rest);
+  if (rest.released_[0].pages == 0) return;
+  set_used(Range{purged.arena, rest.released_[0].first, purged.end() - rest.released_[0].first}, false);
+  e.range.pages = rest.released_[0].first - e.range.first;
 }
 
 void SpanCache::purge_stretch(Extent& e, const Range& stretch) {
@@ -598,22 +610,24 @@ void uncount_pages(size_t pages) {
   used_pages.fetch_sub(pages, std::memory_order_relaxed);
 }
 
-Range take_span(unsigned shard, size_t pages, uint32_t alignment, bool* zero) {
-  SpanCache& cache = caches[shard];
+Range take_cached_span(unsigned shard, size_t pages, size_t alignment, bool* zero) {
   Range span{};
-  const bool waits = cached_pages.load(std::memory_order_relaxed) != 0;
-  if (alignment == 0 && waits) {
-    span = cache.take(pages, zero);
-    if (span.pages == 0) span = cache.take_extended(pages, zero);
-    if (span.pages != 0) taken.store(true, std::memory_order_relaxed);
+  if (cached_pages.load(std::memory_order_relaxed) != 0) {
+    span = caches[shard].take(pages, alignment, zero);
+    if (span.pages == 0 && alignment == 1) span = caches[shard].take_extended(pages, zero);
   }
-  if (span.pages == 0) {
+  if (span.pages != 0) {
+    taken.store(true, std::memory_order_relaxed);
+  } else {
     note_missing();
-    span = cache.take_fresh(pages, alignment, zero);
   }
-  // What is in use grew, and what may wait shrank by that.
-  if (waits) cache.keep_within_bounds();
   return span;
+}
+Range take_fresh_span(unsigned shard, size_t pages, uint32_t alignment, bool* zero) {
+  return caches[shard].take_fresh(pages, alignment, zero);
+}
+void bound_cached_spans(unsigned shard) {
+  if (cached_pages.load(std::memory_order_relaxed) != 0) caches[shard].keep_within_bounds();
 }
 
 void give_span(unsigned shard, const Range& range) { caches[shard].give(range, true); }

@@ -30,15 +30,25 @@ struct Range {
   char* start() const { return arena->page_start(first); }
 };
 
-// `pages` adjacent pages for a span, aligned to so many segments, or to the page when that is 0. `zero` tells whether they are
-// zero. A range of no pages when there is no memory.
-Range take_span(unsigned shard, size_t pages, uint32_t alignment, bool* zero);
+// `pages` adjacent pages for a span, the first at a multiple of `alignment` pages, a segment at most, out of free ones in
+// memory. A range of no pages when there are none that would do. `zero` tells whether all of them are zero.
+Range take_cached_span(unsigned shard, size_t pages, size_t alignment, bool* zero);
+// The same at the start of new segments, the first at a multiple of `alignment` segments. A range of no pages without memory.
+Range take_fresh_span(unsigned shard, size_t pages, uint32_t alignment, bool* zero);
+// Gives pages back that wait above what may, after more are in use.
+void bound_cached_spans(unsigned shard);
 // Takes pages back that are not in use any more and may be in memory: they wait, or go back to the kernel.
 void give_span(unsigned shard, const Range& range);
 // The same for pages whose memory is somewhere else now.
 void give_clean_span(unsigned shard, const Range& range);
 // Adds `more` pages behind a span to it. False when they are in use.
 bool extend_span(unsigned shard, const Range& span, size_t more);
+
+// Rounded up to whole pages of the kernel's, of which spans are made.
+inline size_t kernel_pages(size_t pages) {
+  const size_t page = os::page_size() >> kPageShift;
+  return page > 1 ? round_up(pages, page) : pages;
+}
 
 // Counts pages of spans in use. False, and nothing is counted, when they would exceed the hard limit.
 bool count_pages(size_t pages);

@@ -252,7 +252,7 @@ class Move : public Large {
  protected:
   void SetUp() override {
     Large::SetUp();
-    p = take(2 * kMiB + 5 * kPageSize);
+    p = take(2 * kSegmentBytes + 5 * kPageSize);
     behind = take(2 * kMiB);
     for (size_t at = 0; at < large::usable(p); at++) p[at] = static_cast<char>(at * 7 / 4096);
     held = large::usable(p);
@@ -273,7 +273,7 @@ class Move : public Large {
 };
 
 TEST_F(Move, TakesThePagesAlong) {
-  for (size_t bytes : {5 * kMiB, 9 * kMiB + 1, 20 * kMiB}) {
+  for (size_t bytes : {3 * kSegmentBytes, 5 * kSegmentBytes + 1, 10 * kSegmentBytes}) {
     char* to = static_cast<char*>(large::move(0, p, bytes));
     ASSERT_NE(to, nullptr);
     EXPECT_EQ(tag_of(p), 0u) << "the old place is free";
@@ -289,10 +289,10 @@ TEST_F(Move, NeedsNoMoreDescriptorsHoweverOften) {
   Kernel kernel;
   unsigned commits = 0;
   for (unsigned i = 0; i < kMoreThanArePreparedAtOnce; i++) {
-    p = static_cast<char*>(large::move(0, p, 4 * kMiB));
+    p = static_cast<char*>(large::move(0, p, 3 * kSegmentBytes));
     ASSERT_NE(p, nullptr);
     ASSERT_TRUE(large::resize_in_place(p, held));
-    if (i == 10) commits = kernel.calls(Call::Commit);
+    if (i == 200) commits = kernel.calls(Call::Commit);
   }
   EXPECT_EQ(kernel.calls(Call::Commit), commits);
   EXPECT_TRUE(is_as_before(p));
@@ -300,7 +300,10 @@ TEST_F(Move, NeedsNoMoreDescriptorsHoweverOften) {
 
 TEST_F(Move, NotForRunsNorForLessThanASpan) {
   char* run = take(kMostRunBytes);
-  EXPECT_EQ(large::move(0, run, 5 * kMiB), nullptr);
+  EXPECT_EQ(large::move(0, run, 3 * kSegmentBytes), nullptr);
+  char* small = take(2 * kSegmentBytes - kPageSize);
+  EXPECT_EQ(large::move(0, small, 3 * kSegmentBytes), nullptr) << "not worth mappings of its own";
+  give(small);
   EXPECT_EQ(large::move(0, p, kSpanMinBytes), nullptr);
   EXPECT_EQ(large::move(0, p, 2 * kMiB), nullptr) << "less than it holds";
   EXPECT_EQ(large::usable(p), held);
@@ -313,7 +316,7 @@ TEST_F(Move, RefusedLeavesTheBlockAndGivesTheTargetBack) {
   {
     Kernel kernel;
     kernel.refuse(Call::Move);
-    EXPECT_EQ(large::move(0, p, 9 * kMiB), nullptr);
+    EXPECT_EQ(large::move(0, p, 5 * kSegmentBytes), nullptr);
     EXPECT_EQ(kernel.refused(Call::Move), 1u);
   }
   EXPECT_TRUE(is_as_before(p));
@@ -324,25 +327,25 @@ TEST_F(Move, RefusedLeavesTheBlockAndGivesTheTargetBack) {
 
 // The one case in which segments are lost on purpose, so it has a process of its own.
 [[noreturn]] void lose_a_target() {
-  char* p = take(2 * kMiB);
-  memset(p, 1, 2 * kMiB);
+  char* p = take(2 * kSegmentBytes);
+  memset(p, 1, 2 * kSegmentBytes);
   const size_t in_use = arenas.bytes_in_use();
   {
     Kernel kernel;
     kernel.refuse(Call::Move);
     kernel.refused_move_loses = true;
-    EXPECT_EQ(large::move(0, p, 4 * kMiB), nullptr);
+    EXPECT_EQ(large::move(0, p, 4 * kSegmentBytes), nullptr);
   }
-  EXPECT_TRUE(test::all_bytes(p, 2 * kMiB, 1));
-  EXPECT_EQ(arenas.bytes_in_use(), in_use + 4 * kMiB);
+  EXPECT_TRUE(test::all_bytes(p, 2 * kSegmentBytes, 1));
+  EXPECT_EQ(arenas.bytes_in_use(), in_use + 4 * kSegmentBytes);
   for (int i = 0; i < 20; i++) {
-    char* q = take(4 * kMiB);
-    memset(q, 2, 4 * kMiB);
+    char* q = take(4 * kSegmentBytes);
+    memset(q, 2, 4 * kSegmentBytes);
     give(q);
   }
   give(p);
   api::trim();
-  EXPECT_EQ(arenas.bytes_in_use(), 4 * kMiB);
+  EXPECT_EQ(arenas.bytes_in_use(), 4 * kSegmentBytes);
   exit(testing::Test::HasFailure() ? 1 : 0);
 }
 
@@ -352,7 +355,7 @@ TEST_F(Move, WithoutAPlaceForItLeavesTheBlock) {
   Kernel kernel;
   kernel.refuse(Call::Commit);
   kernel.refuse(Call::Reserve);
-  EXPECT_EQ(large::move(0, p, 300 * kMiB), nullptr);
+  EXPECT_EQ(large::move(0, p, 3000 * kMiB), nullptr);
   EXPECT_TRUE(is_as_before(p));
 }
 

@@ -145,18 +145,19 @@ TEST_F(Realloc, LargeBlocksGrowAndShrinkInPlace) {
 }
 
 TEST_F(Realloc, SpansMoveWithoutACopyUnlessTheKernelRefuses) {
+  constexpr size_t kLeast = 2 * kSegmentBytes;  // smaller ones are copied
   for (bool refused : {false, true}) {
-    char* p = static_cast<char*>(malloc_hot(3 * kMiB));
+    char* p = static_cast<char*>(malloc_hot(kLeast));
     void* behind = malloc_hot(2 * kMiB);
-    fill(p, 3 * kMiB, 5);
+    fill(p, kLeast, 5);
     Kernel kernel;
     if (refused) kernel.refuse(Call::Move);
-    char* q = static_cast<char*>(api::realloc(p, 10 * kMiB));
+    char* q = static_cast<char*>(api::realloc(p, 5 * kSegmentBytes));
     ASSERT_NE(q, nullptr);
     EXPECT_NE(q, p);
     EXPECT_EQ(kernel.calls(Call::Move), 1u);
-    EXPECT_TRUE(is_filled(q, 3 * kMiB, 5));
-    memset(q + 3 * kMiB, 1, 7 * kMiB);
+    EXPECT_TRUE(is_filled(q, kLeast, 5));
+    memset(q + kLeast, 1, 3 * kSegmentBytes);
     free_hot(q);
     free_hot(behind);
   }
