@@ -15,11 +15,12 @@ namespace hz3::info {
 namespace {
 
 struct Heap {
-  size_t segment_bytes;    // address space in use
-  size_t free_page_bytes;  // of them, in no run
-  size_t dirty_bytes;      // of those, not yet given back to the kernel
-  size_t run_free_bytes;   // free blocks in central
-  size_t span_cache_bytes;
+  size_t segment_bytes;     // address space in use
+  size_t free_page_bytes;   // of them, in no run
+  size_t dirty_bytes;       // of those, not yet given back to the kernel
+  size_t run_free_bytes;    // free blocks in central
+  size_t span_free_bytes;   // free pages between spans
+  size_t span_cache_bytes;  // of them, not yet given back to the kernel
   size_t runs;
   size_t caches;
 };
@@ -29,6 +30,7 @@ Heap measure() {
   h.segment_bytes = arenas.bytes_in_use();
   h.free_page_bytes = PageHeap::free_pages() << kPageShift;
   h.dirty_bytes = PageHeap::dirty_pages() << kPageShift;
+  h.span_free_bytes = large::free_span_bytes();
   h.span_cache_bytes = large::cached_span_bytes();
   for (unsigned i = 0; i < kShards; i++) {
     const Central::Totals t = Central::of(i).totals();
@@ -40,7 +42,7 @@ Heap measure() {
 }
 
 size_t used_bytes(const Heap& h) {
-  const size_t free = h.free_page_bytes + h.run_free_bytes + h.span_cache_bytes;
+  const size_t free = h.free_page_bytes + h.run_free_bytes + h.span_free_bytes;
   return h.segment_bytes > free ? h.segment_bytes - free : 0;
 }
 
@@ -104,8 +106,8 @@ int xml(int options, FILE* stream) {
           "<system type=\"current\" size=\"%zu\"/>\n<used size=\"%zu\"/>\n"
           "<free type=\"pages\" size=\"%zu\"/>\n<free type=\"dirty\" size=\"%zu\"/>\n"
           "<free type=\"blocks\" size=\"%zu\" runs=\"%zu\"/>\n<free type=\"spans\" size=\"%zu\"/>\n</malloc>\n",
-          kShards, h.caches, h.segment_bytes, used_bytes(h), h.free_page_bytes, h.dirty_bytes, h.run_free_bytes, h.runs,
-          h.span_cache_bytes);
+          kShards, h.caches, h.segment_bytes, used_bytes(h), h.free_page_bytes, h.dirty_bytes + h.span_cache_bytes,
+          h.run_free_bytes, h.runs, h.span_free_bytes);
   return 0;
 }
 

@@ -26,7 +26,9 @@ void* move(unsigned shard, void* p, size_t bytes);
 
 // Gives cached spans back that waited for the decay time, or all.
 void purge_spans(uint64_t now_ms, bool everything);
+// Free pages between spans that are in memory; and all of them. Bytes, a moment old where other threads are at work.
 size_t cached_span_bytes();
+size_t free_span_bytes();
 Mutex& span_mutex(unsigned shard);
 // Checks that the extents of free pages between spans are what they tell (debug builds and tests).
 void check_spans();

@@ -20,6 +20,7 @@ constexpr size_t kPurgeAhead = 64;        // pages that are purged beyond what h
 
 // relaxed, no pairs, all of these: bounds that may be overshot by what is in flight; the pages are behind their cache's lock.
 constinit std::atomic<size_t> cached_pages{0};
+constinit std::atomic<size_t> segment_pages{0};              // of the segments that hold spans
 constinit std::atomic<size_t> used_pages{0}, peak_pages{0};  // of spans in use, now and of late
 constinit std::atomic<size_t> grown{0};                      // pages by which the limit exceeds the reserve
 constinit std::atomic<bool> refused{false};                  // pages, since a span was last asked for in vain
@@ -186,6 +187,7 @@ uint32_t SpanCache::owner() const { return static_cast<uint32_t>(static_cast<con
 // Whether the pages were zero.
 bool SpanCache::use_new(const Range& segments, const Range& span, Rest& rest) {
   each_segment(segments, [this](Segment& s, unsigned, unsigned) { s.set_span_owner(owner()); });
+  segment_pages.fetch_add(segments.pages, std::memory_order_relaxed);
   const bool zero = start_use(span);
   if (span.end() != segments.end()) put_back(Extent{Range{span.arena, span.end(), segments.end() - span.end()}, 0, 0, 0}, rest);
   return zero;
@@ -232,6 +234,7 @@ void SpanCache::release_whole(const Range& range, Rest& rest) {
   if (first >= end) return;
   const Range whole{range.arena, first, end - first};
   each_segment(whole, [](Segment& s, unsigned, unsigned) { s.set_span_owner(0); });
+  segment_pages.fetch_sub(whole.pages, std::memory_order_relaxed);
   rest.released_[rest.released_[0].pages != 0] = whole;
 }
 
@@ -585,6 +588,10 @@ void SpanCache::check() {
 
 Mutex& span_mutex(unsigned shard) { return caches[shard].lock; }
 size_t cached_span_bytes() { return cached_pages.load(std::memory_order_relaxed) << kPageShift; }
+size_t free_span_bytes() {
+  const size_t all = segment_pages.load(std::memory_order_relaxed), used = used_pages.load(std::memory_order_relaxed);
+  return all > used ? (all - used) << kPageShift : 0;
+}
 void check_spans() {
   for (SpanCache& cache : caches) cache.check();
 }
