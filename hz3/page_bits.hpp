@@ -93,7 +93,7 @@ class PageBits {
     while (count != 0) {
       const unsigned bit = first % 64;
       const unsigned n = count < 64 - bit ? count : 64 - bit;
-      f(first / 64, (n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1) << bit);
+      f(first / 64, (n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1) << bit);  // NOLINT(clang-analyzer-core.*): n <= 64 - bit
       first += n;
       count -= n;
     }
