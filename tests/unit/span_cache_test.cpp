@@ -181,6 +181,7 @@ TEST_F(SpanCache, AlignedSpansComeFromExtentsToo) {
     bool zero = false;
     char* whole = take(4 * kSegmentBytes);
     char* first = static_cast<char*>(large::allocate(0, kSegmentBytes + kPageSize, alignment, &zero));
+    EXPECT_TRUE(first >= whole + 4 * kSegmentBytes) << "behind it";
     give(first);
     char* again = static_cast<char*>(large::allocate(0, kSegmentBytes + kPageSize, alignment, &zero));
     EXPECT_EQ(again, first);
@@ -189,7 +190,8 @@ TEST_F(SpanCache, AlignedSpansComeFromExtentsToo) {
     give(again);
     give(whole);
     char* within = static_cast<char*>(large::allocate(0, kSegmentBytes, alignment, &zero));
-    EXPECT_TRUE(within >= whole && within < whole + 4 * kSegmentBytes + 2 * kSegmentBytes) << alignment;
+    const size_t extent = 4 * kSegmentBytes + 2 * kSegmentBytes;  // of both, which were neighbours
+    EXPECT_TRUE(within >= whole && within < whole + extent) << alignment;
     give(within);
     large::purge_spans(0, true);
     EXPECT_EQ(arenas.bytes_in_use(), before);
