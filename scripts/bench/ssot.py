@@ -54,12 +54,13 @@ class Cell:
         return [[None if outcome.void else outcome.figures.get(name) for outcome in outcomes] for outcomes in self.rounds]
 
     def valid(self, name):
-        return [value for values in self.figures(name) for value in values if value is not None]
+        return [value for values in self.figures(name) for value in ratios.valid(values)]
 
 
 def middle(values):
     """Of what is valid of a round; None if nothing is."""
-    return statistics.median(ratios.valid(values)) if ratios.valid(values) else None
+    found = ratios.valid(values)
+    return statistics.median(found) if found else None
 
 
 MOST_TURNS = 4  # of a row in a round
