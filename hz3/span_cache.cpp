@@ -5,118 +5,13 @@
 #include "hz3/message.hpp"
 #include "hz3/settings.hpp"
 
-#include <utility>
-
 namespace hz3::large {
 namespace {
 
 constexpr unsigned kExtents = 128;        // per shard
-constexpr size_t kMostReserves = 8;       // as many times the reserve the limit may grow to
-constexpr size_t kWaitPart = 24;          // of what is in use may wait beyond the peak
-constexpr unsigned kPeakFade = 128;       // part of the peak that is forgotten at a tick
 constexpr unsigned kPlacesTried = 8;      // in an extent
 constexpr unsigned kExtensionsTried = 2;  // extents for which the arena is asked whether their neighbours are free
 constexpr size_t kPurgeAhead = 64;        // pages that are purged beyond what has to be, so that not each free is a system call
-
-// relaxed, no pairs, all of these: bounds that may be overshot by what is in flight; the pages are behind their cache's lock.
-constinit std::atomic<size_t> cached_pages{0};
-constinit std::atomic<size_t> segment_pages{0};              // of the segments that hold spans
-constinit std::atomic<size_t> used_pages{0}, peak_pages{0};  // of spans in use, now and of late
-constinit std::atomic<size_t> grown{0};                      // pages by which the limit exceeds the reserve
-constinit std::atomic<bool> refused{false};                  // pages, since a span was last asked for in vain
-constinit std::atomic<bool> taken{false};                    // a span, since the last tick
-
-// The pages that may wait.
-size_t limit() {
-  if (settings::decay_ms() == 0) return 0;
-  return settings::reserve_pages() + grown.load(std::memory_order_relaxed);
-}
-size_t allowed() {
-  if (PageHeap::above_soft_limit()) return 0;
-  const size_t used = used_pages.load(std::memory_order_relaxed), peak = peak_pages.load(std::memory_order_relaxed);
-  const size_t more = used / kWaitPart + settings::reserve_pages() / 32;
-  const size_t below_peak = (peak > used ? peak - used : 0) + more;
-  return below_peak < limit() ? below_peak : limit();
-}
-
-// Pages are not in memory that are asked for: if some were refused, more may wait from now on.
-void note_missing() {
-  if (!refused.load(std::memory_order_relaxed) || !refused.exchange(false, std::memory_order_relaxed)) return;
-  const size_t most = (kMostReserves - 1) * settings::reserve_pages(), now = grown.load(std::memory_order_relaxed);
-  grown.store(now + limit() < most ? now + limit() : most, std::memory_order_relaxed);
-}
-
-void count_cached(ptrdiff_t pages) {
-  cached_pages.fetch_add(static_cast<size_t>(pages), std::memory_order_relaxed);
-  PageHeap::note_spans(pages);
-}
-
-uint32_t segments_for(size_t pages) { return static_cast<uint32_t>((pages + kSegmentPages - 1) / kSegmentPages); }
-
-// f(segment, first page in it, pages) for each segment that a range has part of.
-template <typename F>
-void each_segment(const Range& range, F f) {
-  for (size_t at = range.first; at != range.end();) {
-    const unsigned first = at % kSegmentPages;
-    const size_t left = range.end() - at;
-    const unsigned n = left < kSegmentPages - first ? static_cast<unsigned>(left) : kSegmentPages - first;
-    f(*range.arena->segment(at), first, n);
-    at += n;
-  }
-}
-
-void set_used(const Range& range, bool used) {
-  each_segment(range, [used](Segment& s, unsigned first, unsigned n) { used ? s.used.set(first, n) : s.used.clear(first, n); });
-}
-size_t count_dirty(const Range& range) {
-  size_t sum = 0;
-  each_segment(range, [&](const Segment& s, unsigned first, unsigned n) { sum += s.dirty.count(first, n); });
-  return sum;
-}
-// Of pages that a span has from now on. Whether they were zero.
-bool start_use(const Range& range) {
-  bool zero = true;
-  each_segment(range, [&](Segment& s, unsigned first, unsigned n) {
-    zero = zero && s.touched.count(first, n) == 0;
-    s.used.set(first, n);
-    s.touched.set(first, n);
-    s.dirty.clear(first, n);
-    s.aging.clear(first, n);
-  });
-  return zero;
-}
-
-// The pages that are dirty now are those that the next visit purges.
-void mark_aging(const Range& range) {
-  each_segment(range, [](Segment& s, unsigned first, unsigned n) {
-    s.aging.clear(first, n);
-    for (unsigned at = s.dirty.next_set(first); at < first + n;) {
-      const unsigned end = s.dirty.next_clear(at);
-      s.aging.set(at, (end < first + n ? end : first + n) - at);
-      at = s.dirty.next_set(end);
-    }
-  });
-}
-size_t count_aged(const Range& range) {
-  size_t sum = 0;
-  each_segment(range, [&](const Segment& s, unsigned first, unsigned n) { sum += s.aging.count(first, n); });
-  return sum;
-}
-// The first stretch of set bits from page `from` on, as far as it goes within a segment.
-bool next_stretch(const Range& range, size_t from, PageBits Segment::*bits, Range* stretch) {
-  while (from < range.end()) {
-    const PageBits& of = range.arena->segment(from)->*bits;
-    const size_t base = from - from % kSegmentPages;
-    const unsigned at = of.next_set(from % kSegmentPages);
-    if (at != kSegmentPages && base + at < range.end()) {
-      const size_t end = base + of.next_clear(at);
-      *stretch = Range{range.arena, base + at, (end < range.end() ? end : range.end()) - base - at};
-      return true;
-    }
-    from = base + kSegmentPages;
-  }
-  return false;
-}
 
 // Free pages between spans, as many as there are, some of which are in memory.
 struct Extent {
@@ -169,8 +64,9 @@ class SpanCache {
   void purge_aged(Extent& e);
   void insert(const Extent& e, Rest& rest);
   void put_back(Extent e, Rest& rest);
+  void end_set_aside(const Extent& e);
   Extent* oldest();
-  void release_whole(const Range& range, Rest& rest);
+  static Range release_whole(const Range& range, Rest& rest);
   static size_t best_place(const Extent& e, size_t pages, size_t alignment, size_t most, size_t* missing);
 
   unsigned extents_ = 0;
@@ -187,7 +83,7 @@ uint32_t SpanCache::owner() const { return static_cast<uint32_t>(static_cast<con
 // Whether the pages were zero.
 bool SpanCache::use_new(const Range& segments, const Range& span, Rest& rest) {
   each_segment(segments, [this](Segment& s, unsigned, unsigned) { s.set_span_owner(owner()); });
-  segment_pages.fetch_add(segments.pages, std::memory_order_relaxed);
+  count_segment_pages(static_cast<ptrdiff_t>(segments.pages));
   const bool zero = start_use(span);
   if (span.end() != segments.end()) put_back(Extent{Range{span.arena, span.end(), segments.end() - span.end()}, 0, 0, 0}, rest);
   return zero;
@@ -218,7 +114,7 @@ size_t SpanCache::free_until(Arena* arena, size_t first) const {
 
 Extent SpanCache::remove(Extent& e) {
   const Extent extent = e;
-  count_cached(-static_cast<ptrdiff_t>(e.dirty));
+  count_waiting(-static_cast<ptrdiff_t>(e.dirty));
   e = extent_[--extents_];
   return extent;
 }
@@ -228,19 +124,23 @@ Extent SpanCache::set_aside(Extent& e) {
   return remove(e);
 }
 
-// Segments without a page in use or in memory go back to the arena.
-void SpanCache::release_whole(const Range& range, Rest& rest) {
+// Segments without a page in use or in memory go back to the arena. Which.
+Range SpanCache::release_whole(const Range& range, Rest& rest) {
   const size_t first = round_up(range.first, kSegmentPages), end = range.end() / kSegmentPages * kSegmentPages;
-  if (first >= end) return;
+  if (first >= end) return Range{};
   const Range whole{range.arena, first, end - first};
   each_segment(whole, [](Segment& s, unsigned, unsigned) { s.set_span_owner(0); });
-  segment_pages.fetch_sub(whole.pages, std::memory_order_relaxed);
+  count_segment_pages(-static_cast<ptrdiff_t>(whole.pages));
   rest.released_[rest.released_[0].pages != 0] = whole;
+  return whole;
 }
 
 // Free pages whose neighbours are in use: an extent, if any of them is in memory.
 void SpanCache::insert(const Extent& e, Rest& rest) {
-  if (e.dirty == 0) return release_whole(e.range, rest);
+  if (e.dirty == 0) {
+    release_whole(e.range, rest);
+    return;
+  }
   if (extents_ == kExtents) {
     Extent* least = extent_;
     for (Extent& other : extent_)
@@ -248,7 +148,7 @@ void SpanCache::insert(const Extent& e, Rest& rest) {
     rest.evicted_ = set_aside(*least);
   }
   extent_[extents_++] = e;
-  count_cached(static_cast<ptrdiff_t>(e.dirty));
+  count_waiting(static_cast<ptrdiff_t>(e.dirty));
 }
 
 // Pages that were in use, or set aside, of which e.dirty are in memory: with the free ones beside them they are one extent.
@@ -285,14 +185,19 @@ Extent* SpanCache::oldest() {
   return found;
 }
 
+// The same when what was set aside for something done without the lock comes back.
+void SpanCache::end_set_aside(const Extent& e) {
+  Rest rest(*this);
+  LockGuard guard(lock);
+  put_back(e, rest);
+}
+
 SpanCache::Rest::~Rest() {
   for (const Range& r : released_)
     if (r.pages != 0) arenas.release(r.arena->segment(r.first), segments_for(r.pages));
   if (evicted_.dirty == 0) return;
   cache_.purge(evicted_, 0);
-  Rest rest(cache_);
-  LockGuard guard(cache_.lock);
-  cache_.put_back(evicted_, rest);
+  cache_.end_set_aside(evicted_);
 }
 
 // --- spans ---------------------------------------------------------------------------------------------------------------
@@ -373,16 +278,15 @@ Range SpanCache::take_extended(size_t pages, bool* zero) {
       e = set_aside(*found);
     }
     const uint32_t more = segments_for(pages - e.range.pages);
-    const bool extended = arenas.extend(e.range.arena->segment(e.range.end() - 1), more, ArenaSet::Behind::Freed);
-    Rest rest(*this);
-    LockGuard guard(lock);
-    if (extended) {
+    if (arenas.extend(e.range.arena->segment(e.range.end() - 1), more, ArenaSet::Behind::Freed)) {
       note_missing();
       const Range span{e.range.arena, e.range.first, pages};
+      Rest rest(*this);
+      LockGuard guard(lock);
       *zero = use_new(Range{e.range.arena, e.range.end(), size_t{more} * kSegmentPages}, span, rest);
       return span;
     }
-    put_back(e, rest);
+    end_set_aside(e);
   }
   return Range{};
 }
@@ -437,13 +341,12 @@ bool SpanCache::grow(const Range& span, size_t more) {
   }
   const size_t end = behind.range.end();
   const uint32_t segments = segments_for(span.end() + more - end);
-  const bool extended = arenas.extend(arena->segment(end - 1), segments, ArenaSet::Behind::FreedOrFresh);
-  Rest rest(*this);
-  LockGuard guard(lock);
-  if (!extended) {
-    if (behind.range.pages != 0) put_back(behind, rest);
+  if (!arenas.extend(arena->segment(end - 1), segments, ArenaSet::Behind::FreedOrFresh)) {
+    if (behind.range.pages != 0) end_set_aside(behind);
     return false;
   }
+  Rest rest(*this);
+  LockGuard guard(lock);
   use_new(Range{arena, end, size_t{segments} * kSegmentPages}, Range{arena, span.end(), more}, rest);
   return true;
 }
@@ -455,15 +358,13 @@ bool SpanCache::grow(const Range& span, size_t more) {
 // more than was asked for. Whole segments among them go back to the arena, so that none is purged again with the rest.
 void SpanCache::purge(Extent& e, size_t keep) {
   size_t from = e.range.first;
-  {
+  if (keep != 0) {
     LockGuard guard(lock);
-    while (keep != 0) {
-      const Segment& s = *e.range.arena->segment(from);
-      const size_t base = from - from % kSegmentPages;
-      const unsigned at = s.dirty.next_set(from % kSegmentPages), end = s.dirty.next_clear(at);
-      const size_t kept = keep < end - at ? keep : end - at;
+    Range stretch{};
+    while (keep != 0 && next_stretch(e.range, from, &Segment::dirty, &stretch)) {
+      const size_t kept = keep < stretch.pages ? keep : stretch.pages;
       keep -= kept;
-      from = base + at + kept;
+      from = stretch.first + kept;
     }
   }
   from -= from % kernel_pages(1);
@@ -472,20 +373,17 @@ void SpanCache::purge(Extent& e, size_t keep) {
   if (e.dirty == 0) return;  // it goes back as a whole
   Rest rest(*this);
   LockGuard guard(lock);
-  release_whole(purged, rest);
-  if (rest.released_[0].pages == 0) return;
-  set_used(Range{purged.arena, rest.released_[0].first, purged.end() - rest.released_[0].first}, false);
-  e.range.pages = rest.released_[0].first - e.range.first;
+  const Range whole = release_whole(purged, rest);
+  if (whole.pages == 0) return;
+  set_used(Range{purged.arena, whole.first, purged.end() - whole.first}, false);
+  e.range.pages = whole.first - e.range.first;
 }
 
 void SpanCache::purge_stretch(Extent& e, const Range& stretch) {
   {
     LockGuard guard(lock);
     e.dirty -= count_dirty(stretch);
-    each_segment(stretch, [](Segment& s, unsigned first, unsigned n) {
-      s.dirty.clear(first, n);
-      s.aging.clear(first, n);
-    });
+    forget_dirty(stretch);
   }
   if constexpr (kDebugChecks)
     if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
@@ -500,7 +398,7 @@ void SpanCache::purge_aged(Extent& e) {
     Range stretch{e.range.arena, from, 0};
     {
       LockGuard guard(lock);
-      if (from == e.range.first && count_aged(e.range) == e.dirty) break;
+      if (from == e.range.first && count_aging(e.range) == e.dirty) break;
       if (!next_stretch(e.range, from, &Segment::aging, &stretch)) return mark_aging(e.range);
     }
     purge_stretch(e, stretch);
@@ -514,10 +412,8 @@ void SpanCache::keep_within_bounds() {
     Extent e;
     size_t over = 0;
     {
-      const size_t waits = cached_pages.load(std::memory_order_relaxed), most = allowed();
-      if (waits <= most) return;
-      over = waits - most;
-      if (waits > limit()) refused.store(true, std::memory_order_relaxed);
+      over = pages_over_bounds();
+      if (over == 0) return;
       LockGuard guard(lock);
       Extent* first = oldest();
       if (first == nullptr) return;
@@ -525,9 +421,7 @@ void SpanCache::keep_within_bounds() {
     }
     over += kPurgeAhead;
     purge(e, e.dirty > over ? e.dirty - over : 0);
-    Rest rest(*this);
-    LockGuard guard(lock);
-    put_back(e, rest);
+    end_set_aside(e);
   }
 }
 
@@ -542,7 +436,7 @@ void SpanCache::sweep(uint64_t now_ms, uint64_t decay_ms) {
         Extent& next = extent_[i];
         if (next.swept_ms != 0 && now_ms - next.swept_ms < decay_ms / 8 * 3) continue;
         next.swept_ms = now_ms;
-        found = count_aged(next.range) != 0;
+        found = count_aging(next.range) != 0;
         if (found) {
           e = set_aside(next);
         } else {
@@ -552,9 +446,7 @@ void SpanCache::sweep(uint64_t now_ms, uint64_t decay_ms) {
     }
     if (!found) return;
     purge_aged(e);
-    Rest rest(*this);
-    LockGuard guard(lock);
-    put_back(e, rest);
+    end_set_aside(e);
   }
 }
 
@@ -567,9 +459,7 @@ void SpanCache::purge_everything() {
       e = set_aside(extent_[0]);
     }
     purge(e, 0);
-    Rest rest(*this);
-    LockGuard guard(lock);
-    put_back(e, rest);
+    end_set_aside(e);
   }
 }
 
@@ -587,44 +477,18 @@ void SpanCache::check() {
 }  // namespace
 
 Mutex& span_mutex(unsigned shard) { return caches[shard].lock; }
-size_t cached_span_bytes() { return cached_pages.load(std::memory_order_relaxed) << kPageShift; }
-size_t free_span_bytes() {
-  const size_t all = segment_pages.load(std::memory_order_relaxed), used = used_pages.load(std::memory_order_relaxed);
-  return all > used ? (all - used) << kPageShift : 0;
-}
 void check_spans() {
   for (SpanCache& cache : caches) cache.check();
 }
 
-void recount_pages(size_t pages) {
-  PageHeap::note_spans(static_cast<ptrdiff_t>(pages));
-  used_pages.fetch_add(pages, std::memory_order_relaxed);
-}
-
-bool count_pages(size_t pages) {
-  recount_pages(pages);
-  if (unlikely(PageHeap::above_hard_limit())) {
-    uncount_pages(pages);
-    return false;
-  }
-  const size_t used = used_pages.load(std::memory_order_relaxed);
-  if (used > peak_pages.load(std::memory_order_relaxed)) peak_pages.store(used, std::memory_order_relaxed);
-  return true;
-}
-
-void uncount_pages(size_t pages) {
-  PageHeap::note_spans(-static_cast<ptrdiff_t>(pages));
-  used_pages.fetch_sub(pages, std::memory_order_relaxed);
-}
-
 Range take_cached_span(unsigned shard, size_t pages, size_t alignment, bool* zero) {
   Range span{};
-  if (cached_pages.load(std::memory_order_relaxed) != 0) {
+  if (waiting_pages() != 0) {
     span = caches[shard].take(pages, alignment, zero);
     if (span.pages == 0 && alignment == 1) span = caches[shard].take_extended(pages, zero);
   }
   if (span.pages != 0) {
-    taken.store(true, std::memory_order_relaxed);
+    note_taken();
   } else {
     note_missing();
   }
@@ -634,7 +498,7 @@ Range take_fresh_span(unsigned shard, size_t pages, uint32_t alignment, bool* ze
   return caches[shard].take_fresh(pages, alignment, zero);
 }
 void bound_cached_spans(unsigned shard) {
-  if (cached_pages.load(std::memory_order_relaxed) != 0) caches[shard].keep_within_bounds();
+  if (waiting_pages() != 0) caches[shard].keep_within_bounds();
 }
 
 void give_span(unsigned shard, const Range& range) { caches[shard].give(range, true); }
@@ -643,13 +507,8 @@ bool extend_span(unsigned shard, const Range& span, size_t more) { return caches
 
 // A tick comes by with `everything` false.
 void purge_spans(uint64_t now_ms, bool everything) {
-  if (!everything) {
-    const size_t used = used_pages.load(std::memory_order_relaxed), peak = peak_pages.load(std::memory_order_relaxed);
-    peak_pages.store(peak - peak / kPeakFade > used ? peak - peak / kPeakFade : used, std::memory_order_relaxed);
-    if (!taken.exchange(false, std::memory_order_relaxed))
-      grown.store(grown.load(std::memory_order_relaxed) / 2, std::memory_order_relaxed);
-  }
-  if (cached_pages.load(std::memory_order_relaxed) == 0) return;
+  if (!everything) relax_bounds();
+  if (waiting_pages() == 0) return;
   const uint64_t decay = settings::decay_ms();
   if (!everything && decay == settings::kNever) return;
   for (SpanCache& cache : caches) everything ? cache.purge_everything() : cache.sweep(now_ms, decay);

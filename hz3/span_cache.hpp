@@ -3,32 +3,17 @@
 // A span is a range of pages in segments that hold nothing but spans of one shard; several may share a segment. Free pages in
 // memory between them wait, as extents, for the next span that fits: one takes the place with the most of its pages in memory,
 // and the rest of an extent stays one. Free pages that are not in memory are not listed. They join an extent again when a
-// neighbour is freed, and a segment of nothing else goes back to the arena.
-//
-// A page that is freed stays in memory for the decay time at most: repeated allocations of many MiB would else fault every page
-// in anew. How much may wait is bounded in three ways. In all it is the reserve of free pages, once more; that doubles, up to
-// eight times, when a span is asked for after pages were refused, and falls back at ticks between which nothing was taken. And
-// the cache hardly adds to the peak of the program: what is in use and what waits are together no more than what was in use of
-// late, and a part of what is in use now.
+// neighbour is freed, and a segment of nothing else goes back to the arena. How many may wait: hz3/span_bounds.hpp.
 //
 // Owner: each shard's segments and extents are guarded by its lock, so that no call takes a process-wide lock in the usual
 // case; no system call is done while it is held. Pages that the kernel or the arena is asked about in between are marked as
 // used, so that nobody takes them, or joins what is freed beside them to them.
 #pragma once
 
-#include "hz3/page_heap.hpp"
+#include "hz3/span_bounds.hpp"
+#include "hz3/span_pages.hpp"
 
 namespace hz3::large {
-
-// Pages of an arena's span segments, by their number in the arena.
-struct Range {
-  Arena* arena;
-  size_t first;
-  size_t pages;
-
-  size_t end() const { return first + pages; }
-  char* start() const { return arena->page_start(first); }
-};
 
 // `pages` adjacent pages for a span, the first at a multiple of `alignment` pages, a segment at most, out of free ones in
 // memory. A range of no pages when there are none that would do. `zero` tells whether all of them are zero.
@@ -43,17 +28,5 @@ void give_span(unsigned shard, const Range& range);
 void give_clean_span(unsigned shard, const Range& range);
 // Adds `more` pages behind a span to it. False when they are in use.
 bool extend_span(unsigned shard, const Range& span, size_t more);
-
-// Rounded up to whole pages of the kernel's, of which spans are made.
-inline size_t kernel_pages(size_t pages) {
-  const size_t page = os::page_size() >> kPageShift;
-  return page > 1 ? round_up(pages, page) : pages;
-}
-
-// Counts pages of spans in use. False, and nothing is counted, when they would exceed the hard limit.
-bool count_pages(size_t pages);
-void uncount_pages(size_t pages);
-// Counts those again that were uncounted for a moment.
-void recount_pages(size_t pages);
 
 }  // namespace hz3::large
