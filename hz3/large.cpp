@@ -1,6 +1,8 @@
 // See hz3/large.hpp.
 #include "hz3/large.hpp"
 
+#include <atomic>
+
 #include "hz3/central.hpp"
 #include "hz3/span_cache.hpp"
 
@@ -14,6 +16,10 @@ constexpr size_t kMostAlignment = size_t{1} << 36;
 // A block of less is copied: each end of one that was moved may be one of a mapping of its own, of which the kernel allows
 // 65,530.
 constexpr size_t kMoveMinBytes = 2 * kSegmentBytes;
+
+// Whether a move has lost its target. The kernel refuses at the limit on mappings, and whether it unmapped the target before
+// cannot be told: one that may be gone is enough. relaxed, no pair: nothing else is read by it.
+constinit std::atomic<bool> move_lost{false};
 
 size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }
 size_t span_pages_for(size_t bytes) {
@@ -153,7 +159,7 @@ void* move(unsigned shard, void* p, size_t bytes) {
   Run* from = run_of(p);
   if (from->segment->span_owner() == 0 || bytes <= kSpanMinBytes) return nullptr;
   const size_t held = size_t{from->pages} << kPageShift;
-  if (bytes < held || held < kMoveMinBytes) return nullptr;
+  if (bytes < held || held < kMoveMinBytes || move_lost.load(std::memory_order_relaxed)) return nullptr;
   bool zero = false;
   const size_t pages = from->pages;
   uncount_pages(pages);  // they are not held twice
@@ -164,6 +170,7 @@ void* move(unsigned shard, void* p, size_t bytes) {
   const os::Moved moved = os::calls.move(p, to, held);
   if (unlikely(moved != os::Moved::Yes)) {
     if (moved == os::Moved::Lost) {
+      move_lost.store(true, std::memory_order_relaxed);
       lose_span(run_of(to));
     } else {
       free(to, tag_of(to));
