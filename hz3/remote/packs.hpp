@@ -20,26 +20,38 @@ inline void* address_in(uintptr_t word) { return reinterpret_cast<void*>(word & 
 
 class Packs {
  public:
+  static constexpr unsigned kMostBlocks = 64;  // of a pack, whose carrier is written to in as many words at most
+
   // Adds a block of `bytes`, which may become a carrier.
   void add(void* block, size_t bytes) {
+    if (room_ == 0) return add_carrier(block, 0, bytes);
     count_++;
-    if (room_ != 0) {
-      room_--;
-      set_link(end_, block);
-      end_ += sizeof block;
-      set_link(first_, static_cast<char*>(link_of(first_)) + (uintptr_t{1} << kCountShift));
-      return;
-    }
+    room_--;
+    set_link(end_, block);
+    end_ += sizeof block;
+    set_link(open_, static_cast<char*>(link_of(open_)) + (uintptr_t{1} << kCountShift));
+  }
+  // The same for one in which the addresses of `held` others are written already.
+  void add_carrier(void* block, unsigned held, size_t bytes) {
+    count_ += 1 + held;
     if (first_ == nullptr) last_ = block;
-    set_link(block, first_);
+    set_link(block, static_cast<char*>(first_) + (uintptr_t{held} << kCountShift));
     first_ = block;
-    end_ = static_cast<char*>(block) + sizeof block;
-    room_ = static_cast<unsigned>((bytes < kMostBytes ? bytes : kMostBytes) / sizeof block) - 1;
+    if (const unsigned room = room_in(bytes) - held; room > room_) {
+      open_ = block;
+      end_ = static_cast<char*>(block) + (1 + held) * sizeof block;
+      room_ = room;
+    }
   }
   void* first() const { return first_; }
   void* last() const { return last_; }
   unsigned count() const { return count_; }  // of blocks
 
+  // How many addresses fit into a carrier of `bytes`.
+  static constexpr unsigned room_in(size_t bytes) {
+    const size_t words = bytes / sizeof(void*);
+    return static_cast<unsigned>(words < kMostBlocks ? words : kMostBlocks) - 1;
+  }
   // Joins a list to the one whose last carrier this is.
   static void set_next(void* last, void* next) {
     const uintptr_t word = reinterpret_cast<uintptr_t>(link_of(last));
@@ -59,12 +71,11 @@ class Packs {
   }
 
  private:
-  static constexpr size_t kMostBytes = 512;  // of a carrier, that are written to
-
   void* first_ = nullptr;
   void* last_ = nullptr;
-  char* end_ = nullptr;  // where the next address goes in the first carrier
-  unsigned room_ = 0;    // for addresses in it
+  void* open_ = nullptr;  // the carrier that the next address goes into
+  char* end_ = nullptr;   // where in it
+  unsigned room_ = 0;     // for how many
   unsigned count_ = 0;
 };
 
