@@ -127,7 +127,10 @@ void grant_room(ThreadCache* tc, Slot slot, unsigned length) { grant(tc, slot, l
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
   const unsigned most = static_cast<unsigned>(most_in_bin(tc, slot)) / kRoomUnit;
-  grant_list(tc, slot, most < half_of(tc->limit[slot]) ? most : bound_list(tc, slot, most));
+  const unsigned limit = tc->limit[slot], half = half_of(limit), least = least_room(half);
+  // Room is granted in parts: a list on its way to half of the limit goes on, and one that was half full when it came, to all.
+  const bool goes_on = most < half || (most > half + least && most + least < limit);
+  grant_list(tc, slot, goes_on ? most : bound_list(tc, slot, most));
   if (tc->frees_since_look >= kLookAfter) return slow_call_event(tc);
   background::attend();
 }
@@ -184,7 +187,7 @@ bool trim_bin(ThreadCache* tc, Slot slot) {
   if (idle && (holds || tc->limit[slot] > class_info(slot).limit_first)) {
     shrink_limit(tc, slot);
     tc->overflowed[slot] = 0;
-    tc->keeps[slot] = false;
+    tc->accepts[slot] = kOwnBlocks;
     empty_bin(tc, slot);
   }
   tc->seen_room[slot] = tc->room[slot];
@@ -215,7 +218,7 @@ void reset_bins(ThreadCache* tc) {
   for (Slot slot = 1; slot < kSlots; slot++) {
     tc->limit[slot] = class_info(slot).limit_first;
     tc->overflowed[slot] = 0;
-    tc->keeps[slot] = false;
+    tc->accepts[slot] = kOwnBlocks;
     grant_room(tc, slot, 0);
   }
 }
