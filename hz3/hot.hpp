@@ -1,12 +1,15 @@
 // The hot path, top to bottom in call order. A malloc that hits touches the thread pointer, the size map (a byte), one bin head
-// and its room; a local free the thread pointer, the page tag, the bin head and its room; both the block's first word.
+// and its room; a free the thread pointer, the page tag, what the bin accepts, its head and its room; both the block's first
+// word.
 //
 //   malloc(n)  ─► slot = slot_map[n] ─► bin has a block ─► pop it
 //                                     └ empty ─► alloc_slow: inbox ─► central ─► other shards ─► fresh run
 //                n above the tiers ─► large_slow
-//   free(p)    ─► tag = tags[page of p] ─► slot = tag ^ key is a slot: ours and local ─► push it ─► no room: bin_event_slow
-//                │                        └ another shard's ─► free_remote: keep it or stash_push
-//                └ not in the first arena, no tag, a large block ─► free_slow
+//   free(p)    ─► tag = tags[page of p] ─► tag ^ key <= accepts[slot]: ours, or kept ─► push it ─► no room: bin_event_slow
+//                │                        └ another shard's, no tag, a large block ─► free_remote: stash_push or free_slow
+//                └ not in the first arena ─► free_slow
+//
+// Whose block it is, is no branch of its own: where threads free each other's blocks a processor could not foresee it.
 //
 // Preconditions: none; a thread without a cache has the static one, which is empty and matches no tag. Slow functions are
 // tail-called: they get what was computed in registers and return to the caller of malloc or free.
@@ -28,7 +31,7 @@ HZ3_SLOW void* large_slow(size_t bytes) noexcept;
 void* alloc_large(size_t alignment, size_t bytes, bool* zero);
 // A zeroed block of any size, for which the thread's bin has nothing.
 [[gnu::noinline]] void* calloc_slow(size_t bytes) noexcept;
-// A block that some other shard may own, or none at all. `mismatch` is the low half of its tag xor tc->key.
+// A block that the thread's bin does not accept, or none at all. `mismatch` is the low half of its tag xor tc->key.
 [[gnu::noinline]] void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept;
 // Whatever the hot path does not know: nullptr, large blocks, other arenas, foreign pointers, threads without a cache.
 [[gnu::noinline]] void free_slow(void* p) noexcept;
@@ -101,12 +104,20 @@ HZ3_ALWAYS_INLINE bool find_tag_low(const void* p, uint64_t& low) {
   return true;
 }
 
+// In a statistics build: a block that was freed into the thread's bin may be another shard's.
+inline void count_kept(uint64_t mismatch) {
+  if (mismatch <= kOwnBlocks) return;
+  statistics::count(statistics::kRemote);
+  statistics::count(statistics::kKept);
+}
+
 HZ3_ALWAYS_INLINE void free_hot(void* p) {
   ThreadCache* tc = tls_cache;
   uint64_t low;
   if (unlikely(!find_tag_low(p, low))) return free_slow(p);
-  const uint64_t slot = low ^ tc->key;
-  if (unlikely(slot >= kSlots)) return free_remote(p, slot, tc);
+  const uint64_t slot = low % kTagSlots, mismatch = low ^ tc->key;
+  if (unlikely(static_cast<uint16_t>(mismatch) > tc->accepts[slot])) return free_remote(p, mismatch, tc);
+  if constexpr (kStatistics) count_kept(mismatch);
   set_link(p, tc->head[slot]);
   tc->head[slot] = p;
   if (unlikely(subtract_below_zero<kRoomUnit + kRoomLeak>(tc->room[slot]))) return bin_event_slow(p, slot, tc);

@@ -84,7 +84,7 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
     take_inbox(tc);
     if (tc->head[slot] != nullptr) return pop(tc, slot);
   }
-  tc->keeps[slot] = may_keep(slot);
+  tc->accepts[slot] = may_keep(slot) ? kAllBlocks : kOwnBlocks;
   if (use_depot(tc, slot)) return pop(tc, slot);
   const Batch batch = refill(tc, slot, class_info(slot).refill);
   if (unlikely(batch.head == nullptr)) return nullptr;
@@ -152,31 +152,14 @@ void* calloc_slow(size_t bytes) noexcept {
 
 namespace {
 
-// Keeps a block of another shard in the thread's own bin, if that takes such.
-HZ3_ALWAYS_INLINE bool keep(ThreadCache* tc, Slot slot, void* p) {
-  statistics::count(statistics::kRemote);
-  if (!tc->keeps[slot]) return false;
-  statistics::count(statistics::kKept);
-  push(tc, slot, p);
-  if (unlikely(tc->room[slot] < 0)) bin_event_slow(p, slot, tc);
-  return true;
-}
-
 // What is no block of a tier, or is freed by a thread without a cache. Event, if a large block goes to its owner: a thread that
 // frees nothing else sees time pass.
 HZ3_SLOW void free_remote_slow(void* p, Tag tag, ThreadCache* tc) {
   const Slot slot = tag_slot(tag);
   if (slot - 1 >= kBins || is_static_cache(tc)) return free_slow(p);
-  if (keep(tc, slot, p)) return;
+  statistics::count(statistics::kRemote);
   send_away(tc, tag_shard(tag), slot, p);
   slow_call_event(tc);
-}
-
-HZ3_ALWAYS_INLINE void stash(void* p, Slot slot, ThreadCache* tc, unsigned dst) {
-  if (unlikely(tc->stash.stash_push(dst, slot, p))) slow_call_event(tc);
-}
-[[maybe_unused, gnu::noinline]] void stash_apart(void* p, uint64_t slot, ThreadCache* tc, unsigned dst) {
-  stash(p, static_cast<Slot>(slot), tc, dst);
 }
 
 }  // namespace
@@ -185,13 +168,8 @@ void free_remote(void* p, uint64_t mismatch, ThreadCache* tc) noexcept {
   const Tag tag = static_cast<Tag>(mismatch ^ tc->key);
   const Slot slot = tag_slot(tag);
   if (unlikely(slot - 1 >= kTierBins || is_static_cache(tc))) return free_remote_slow(p, tag, tc);
-  if (keep(tc, slot, p)) return;
-  // A push that may flush needs registers saved, for which a block that is kept would pay.
-  if constexpr (remote::RemoteStash::kFlushesWhenFull) {
-    stash_apart(p, slot, tc, tag_shard(tag));
-  } else {
-    stash(p, slot, tc, tag_shard(tag));
-  }
+  statistics::count(statistics::kRemote);
+  if (unlikely(tc->stash.stash_push(tag_shard(tag), slot, p))) slow_call_event(tc);
 }
 
 void free_slow(void* p) noexcept {
@@ -213,7 +191,9 @@ void free_slow(void* p) noexcept {
     tc = own_cache_slow();
     if (tc == nullptr) return free_uncached(p, tag);
   }
-  if (tag_shard(tag) != tc->shard) return free_remote(p, tag_low(tag) ^ tc->key, tc);
+  const uint64_t mismatch = tag_low(tag) ^ tc->key;
+  if (mismatch > tc->accepts[slot]) return free_remote(p, mismatch, tc);
+  if constexpr (kStatistics) count_kept(mismatch);
   push(tc, slot, p);
   if (tc->room[slot] < 0) bin_event_slow(p, slot, tc);
 }

@@ -4,8 +4,8 @@
 //   bits 8..15   dst + 1, the shard that owns the run
 //   bits 16..31  flags, not read on the hot path
 //
-// Only the low half is compared on the hot path: `low(tag) ^ local_key(dst)` is a slot exactly when the page belongs to
-// shard dst; anything else gives a value of at least kSlots.
+// Only the low half is compared on the hot path: `low(tag) ^ local_key(dst)` is below kTagSlots exactly when the page belongs
+// to shard dst, and is never 0.
 //
 // Written by the thread that makes or dissolves the run, before the run's first block is handed out and after its last one
 // came back; whoever frees a block got it from the program, which orders the write before the read.
@@ -19,6 +19,7 @@ namespace hz3 {
 
 using Tag = uint32_t;
 
+inline constexpr unsigned kTagSlots = 256;  // that a tag can tell apart
 inline constexpr Slot kLargeSlot = 255;
 inline constexpr uint32_t kNoShardKey = 0xff00;  // matches no tag: dst + 1 is at most 254
 
@@ -37,6 +38,6 @@ constexpr Slot tag_slot(Tag tag) { return tag & 0xff; }
 constexpr unsigned tag_shard(Tag tag) { return ((tag >> 8) & 0xff) - 1; }
 
 static_assert(tag_low(make_tag(kBins, 253)) == (kBins | 254u << 8));
-static_assert((kLargeSlot ^ 0) >= kSlots);
+static_assert(kLargeSlot >= kSlots && kLargeSlot < kTagSlots);
 
 }  // namespace hz3

@@ -22,11 +22,11 @@
 // overflows a bin gets to bin_event_slow within 4096 frees of a class, where what must not wait without bound is done: stash,
 // inboxes, purge. Because of the leak room does not tell the length of the list, but a bound: at most at_most - room / 64.
 //
-// A bin may hold blocks of any shard, if they are no smaller than a cache line (may_keep) and the thread allocates from it: a
-// remote free goes into the thread's own bin then, as a local one does. Of a class whose blocks share no cache line at all
-// (Depot::serves), a list that overflows goes to the depot, from where a thread that has run out takes it; what the depot has
-// no room for, and all else that leaves a bin, goes to its owners by their tags. Smaller blocks go to their owners at once, by
-// the stash: two threads that write to neighbours would pay for it with each access.
+// A bin may hold blocks of any shard, if they are no smaller than a cache line (may_keep) and the thread allocates from it:
+// then it accepts them all, and a remote free goes into the thread's own bin as a local one does. Of a class whose blocks share
+// no cache line at all (Depot::serves), a list that overflows goes to the depot, from where a thread that has run out takes it;
+// what the depot has no room for, and all else that leaves a bin, goes to its owners by their tags. Smaller blocks go to their
+// owners at once, by the stash: two threads that write to neighbours would pay for it with each access.
 #pragma once
 
 #include "hz3/remote/stash.hpp"
@@ -35,6 +35,8 @@ namespace hz3 {
 
 inline constexpr int32_t kRoomUnit = 64;
 inline constexpr int32_t kRoomLeak = 1;
+
+inline constexpr uint16_t kNoBlocks = 0, kOwnBlocks = kTagSlots - 1, kAllBlocks = 0xffff;
 
 struct alignas(2 * kCacheLine) ThreadCache {
   // What the registry needs of a structure without a thread; all else may be given back to the kernel, and is zero then.
@@ -47,6 +49,9 @@ struct alignas(2 * kCacheLine) ThreadCache {
   void* head[kSlots];          // [slot]: most recently freed first; [0] is not used
   uint64_t key = kNoShardKey;  // local_key(shard): what a tag is compared with
   int32_t room[kSlots];        // blocks that still fit into the bin, times kRoomUnit, less the leak
+  // [slot]: what low(tag) ^ key may be at most for a free block to go into the bin: kNoBlocks (all that is no bin, and all of
+  // the static caches), kOwnBlocks or, where the thread keeps those of other shards, kAllBlocks.
+  uint16_t accepts[kTagSlots];
   // The slots by size, as in the class tables: here, so that malloc finds them from the one pointer that it has. In the static
   // caches all are 0, a slot that is always empty.
   uint8_t slot_map[kMaxTierBytes / kQuantum + 1];
@@ -54,7 +59,6 @@ struct alignas(2 * kCacheLine) ThreadCache {
   void* second[kSlots];          // a list that was full; nullptr when there is none
   uint16_t second_most[kSlots];  // blocks in it at most
   uint16_t limit[kSlots];        // blocks that the bin may hold; adapts between limit_first and limit_most of the class
-  bool keeps[kSlots];            // remote blocks, as the thread allocates from the bin and may_keep them
   uint8_t overflowed[kSlots];    // how often since it last ran empty; no further than it matters
   uint32_t shard;
   uint32_t frees_since_look;  // at the clock, counted when bins get room for them

@@ -13,8 +13,6 @@ namespace hz3::remote {
 
 class SparseRing {
  public:
-  static constexpr bool kFlushesWhenFull = true;
-
   // Appends a block of shard `dst`. A full ring is flushed before the entry is written: overwriting one would leak it.
   // True when enough have gathered for an event flush. No loop, no lock, no atomic but in the flush.
   HZ3_ALWAYS_INLINE bool stash_push(unsigned dst, Slot slot, void* block) {

@@ -7,7 +7,7 @@ int main() {
   using hz3::ThreadCache;
   const size_t bins = sizeof(ThreadCache::head) + sizeof(ThreadCache::room) + sizeof(ThreadCache::at_most) +
                       sizeof(ThreadCache::second) + sizeof(ThreadCache::second_most) + sizeof(ThreadCache::limit) +
-                      sizeof(ThreadCache::keeps) + sizeof(ThreadCache::overflowed) + sizeof(ThreadCache::seen_room);
+                      sizeof(ThreadCache::accepts) + sizeof(ThreadCache::overflowed) + sizeof(ThreadCache::seen_room);
   const size_t map = sizeof(ThreadCache::slot_map), stash = sizeof(ThreadCache::stash);
   printf("cache %zu\nbins %zu\nmap %zu\nstash %zu\nrest %zu\n", sizeof(ThreadCache), bins, map, stash,
          sizeof(ThreadCache) - bins - map - stash);

@@ -328,7 +328,7 @@ TEST_F(Kept, OnlyBlocksNoSmallerThanACacheLine) {
     worker->run([&] { b = malloc_hot(class_bytes(slot)); });
     const bool shares = class_bytes(slot) < kCacheLine;
     shared += shares;
-    EXPECT_EQ(tc->keeps[slot], !shares) << class_bytes(slot);
+    EXPECT_EQ(tc->accepts[slot], shares ? kOwnBlocks : kAllBlocks) << class_bytes(slot);
     if (slot < 20 || slot % 16 == 0) {
       // As many as the bin has already would leave no half for remote ones.
       worker->run([&] { empty_bin(tc, slot); });

@@ -77,7 +77,7 @@ TEST_F(ThreadCacheTest, ARecycledStructureIsAsNew) {
   tc->overflowed[3] = true;
   tc->destructor_rounds = 2;
   tc->stash_waits = 5;
-  tc->keeps[slot_of(64)] = true;
+  tc->accepts[slot_of(64)] = kAllBlocks;
   grow_limit(tc, slot_of(1024));
   drop_grants(tc);
   thread_registry.detach(tc);
@@ -86,7 +86,7 @@ TEST_F(ThreadCacheTest, ARecycledStructureIsAsNew) {
   EXPECT_FALSE(again->overflowed[3]);
   EXPECT_EQ(again->destructor_rounds, 0);
   EXPECT_EQ(again->stash_waits, 0u);
-  EXPECT_FALSE(again->keeps[slot_of(64)]);
+  EXPECT_EQ(again->accepts[slot_of(64)], kOwnBlocks);
   EXPECT_EQ(again->limit[slot_of(1024)], class_info(slot_of(1024)).limit_first);
   EXPECT_EQ(memcmp(again->slot_map, kClassTables.slot_of, sizeof again->slot_map), 0);
   thread_registry.detach(again);
