@@ -80,7 +80,7 @@ void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
 // of one that was half full when it was taken. How long the first is afterwards, at most.
 //
 // Were all of such a list to become the second again, it would grow by what came on top of it each time. So it is followed as
-// far as that goes: to blocks that were just freed. The rest is not counted; its bound is.
+// far as that goes: mostly to blocks that were just freed. The rest is not counted; its bound is.
 unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   const unsigned limit = tc->limit[slot], half = half_of(limit);
   const bool grew = most > half + least_room(half) || most > limit;
@@ -129,7 +129,8 @@ void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const unsigned most = static_cast<unsigned>(most_in_bin(tc, slot)) / kRoomUnit;
   const unsigned limit = tc->limit[slot], half = half_of(limit), least = least_room(half);
   // Room is granted in parts: a list on its way to half of the limit goes on, and one that was half full when it came, to all.
-  const bool goes_on = most < half || (most > half + least && most + least < limit);
+  const bool hoards = tc->overflowed[slot] >= kOverflowsOfAHoarder;
+  const bool goes_on = most < half || (most > half + least && most + least < limit && !hoards);
   grant_list(tc, slot, goes_on ? most : bound_list(tc, slot, most));
   if (tc->frees_since_look >= kLookAfter) return slow_call_event(tc);
   background::attend();

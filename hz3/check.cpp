@@ -42,6 +42,12 @@ void cache(const ThreadCache* tc) {
     granted += (tc->limit[slot] - size_t{class_info(slot).limit_first}) * class_bytes(slot);
   }
   if (granted != tc->granted) invariant_failed("I11", "a thread's grants are not what its limits grew by");
+  for (Slot slot = 0; slot < kTagSlots; slot++) {
+    const bool is_bin = slot - 1 < kBins;
+    const uint16_t accepted = tc->accepts[slot];
+    if (accepted != (is_bin ? kOwnBlocks : kNoBlocks) && !(is_bin && accepted == kAllBlocks && may_keep(slot)))
+      invariant_failed("I14", "a cache accepts what belongs into no bin, or may not be kept");
+  }
   if (tc->head[0] != nullptr) invariant_failed("I1", "the bin of no class holds a block");
   tc->stash.check();
 }

@@ -78,8 +78,7 @@ void take_inbox(ThreadCache* tc) {
   bool any = false;
   remote::Packs::for_each(remote::Inbox::of(tc->shard).take_all(), [&](void* block) {
     const Slot slot = tag_slot(tag_of(block));
-    // A quarter, and half for what the thread frees itself: were it more, what went to the stash because the bin was full would
-    // fill the owner's bin, so that its remote frees went to the stash, and so on (80 % were kept instead of 45 %).
+    // A quarter, and half for what the thread frees itself: what others send back does not displace that.
     if (likely(tc->room[slot] > kRoomUnit && tc->second[slot] == nullptr &&
                most_in_bin(tc, slot) < tc->limit[slot] * kRoomUnit / 4)) {
       push(tc, slot, block);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "hz3/central.hpp"
+#include "hz3/message.hpp"
 #include "hz3/remote/busy.hpp"
 #include "hz3/remote/config.hpp"
 #include "hz3/remote/packs.hpp"
@@ -20,6 +21,8 @@ class DenseBank {
  public:
   // Appends a block of shard `dst`. True when enough have gathered for an event flush. No loop, no lock, no atomic.
   HZ3_ALWAYS_INLINE bool stash_push(unsigned dst, Slot slot, void* block) {
+    if constexpr (kDebugChecks)
+      if (reinterpret_cast<uintptr_t>(block) >> kCountShift != 0) invariant_failed("I27", "an address has no room for a count");
     const Busy busy(busy_);
     uint64_t& cell = bank_[dst][slot];
     const unsigned held = held_by(cell);

@@ -16,7 +16,7 @@ TEST(Tag, HoldsSlotAndShard) {
     }
 }
 
-TEST(Tag, OnlyALocalBlockXorsToASlot) {
+TEST(Tag, OnlyTheOwnShardXorsToLessThanAllSlots) {
   for (unsigned mine : {0u, 1u, 7u, 100u, 253u})
     for (unsigned shard = 0; shard < 254; shard++) {
       for (Slot slot = 1; slot < kSlots; slot++) {
@@ -24,12 +24,12 @@ TEST(Tag, OnlyALocalBlockXorsToASlot) {
         if (shard == mine) {
           ASSERT_EQ(x, slot);
         } else {
-          ASSERT_GE(x, kSlots);
+          ASSERT_GE(x, kTagSlots);
         }
-        ASSERT_GE(tag_low(make_tag(slot, shard)) ^ kNoShardKey, kSlots) << "a thread without a cache finds nothing local";
+        ASSERT_GE(tag_low(make_tag(slot, shard)) ^ kNoShardKey, kTagSlots) << "a thread without a cache finds nothing local";
       }
       ASSERT_GE(tag_low(make_tag(kLargeSlot, shard)) ^ local_key(mine), kSlots) << "a large block is never on the hot path";
-      ASSERT_GE(0 ^ local_key(mine), kSlots) << "nor is a page without blocks";
+      ASSERT_GE(0 ^ local_key(mine), kTagSlots) << "nor is a page without blocks";
     }
 }
 

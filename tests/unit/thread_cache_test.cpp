@@ -229,7 +229,8 @@ TEST_F(ThreadCacheTest, StaticCachesStayEmptyAndMatchNothing) {
     EXPECT_TRUE(is_static_cache(tc));
     EXPECT_EQ(test::blocks_in_bins(tc), 0u);
     for (uint8_t slot : tc->slot_map) EXPECT_EQ(slot, 0);
-    for (unsigned shard = 0; shard < kShards; shard++) EXPECT_GE(tag_low(make_tag(1, shard)) ^ tc->key, kSlots);
+    for (uint16_t accepted : tc->accepts) EXPECT_EQ(accepted, kNoBlocks);
+    for (unsigned shard = 0; shard < kShards; shard++) EXPECT_GT(tag_low(make_tag(1, shard)) ^ tc->key, kNoBlocks);
   }
 }
 
