@@ -49,7 +49,7 @@ void cache(const ThreadCache* tc) {
       invariant_failed("I14", "a cache accepts what belongs into no bin, or may not be kept");
   }
   if (tc->head[0] != nullptr) invariant_failed("I1", "the bin of no class holds a block");
-  tc->stash.check();
+  if (!tc->stash.busy()) tc->stash.check();  // a signal handler that forks may have interrupted a change of it
 }
 
 void is_empty(const ThreadCache* tc, const char* id, const char* what) {

@@ -10,6 +10,8 @@ import running
 
 HARDWARE = ("instructions", "cycles", "branches", "branch-misses", "L1-dcache-loads", "L1-dcache-load-misses", "LLC-loads",
             "LLC-load-misses", "dTLB-loads", "dTLB-load-misses")
+# Those that nothing stands in for where the hardware does not count them; for the others cachegrind does.
+WITHOUT_SUBSTITUTE = ("cycles", "dTLB-loads", "dTLB-load-misses")
 SOFTWARE = ("task-clock", "page-faults", "context-switches", "cpu-migrations")
 # What cachegrind prints, by the name that it has here. `simulated`: its caches are modelled after the machine's, no more.
 CACHEGRIND = (
@@ -72,13 +74,14 @@ def operations(figures):
 
 def with_perf(command, library, perf="perf"):
     """(operations, {event: count or None})"""
-    if not shutil.which(perf):
+    found = shutil.which(perf)
+    if not found:
         raise CannotCount("perf is not installed (scripts/install_packages.sh bench)")
     # Beside what the program prints; a handful of lines, which a pipe holds.
     read, write = os.pipe()
     try:
         figures, error = execute(command, library, [
-            perf, "stat", "-x", ",", "--log-fd", str(write), "-e", ",".join(HARDWARE + SOFTWARE), "--"], pass_fds=(write,))
+            found, "stat", "-x", ",", "--log-fd", str(write), "-e", ",".join(HARDWARE + SOFTWARE), "--"], pass_fds=(write,))
     finally:
         os.close(write)
         with os.fdopen(read) as pipe:
@@ -100,9 +103,10 @@ def with_rusage(command, library):
 
 
 def with_cachegrind(command, library):
-    if not shutil.which("valgrind"):
+    found = shutil.which("valgrind")
+    if not found:
         raise CannotCount("valgrind is not installed (scripts/install_packages.sh bench)")
-    prefix = ["valgrind", "--tool=cachegrind", "--trace-children=yes", "--cache-sim=yes", "--branch-sim=yes", "--cachegrind-out-file=/dev/null"]
+    prefix = [found, "--tool=cachegrind", "--trace-children=yes", "--cache-sim=yes", "--branch-sim=yes", "--cachegrind-out-file=/dev/null"]
     figures, error = execute(command, library, prefix)
     counted = parse_cachegrind(error)
     if not counted:

@@ -7,7 +7,8 @@
 
 Each count is the difference of a run and of one that is twice as long, divided by the operations that it did more (the median
 of RUNS such pairs): starting the process is in none. What happens rarely may come out slightly below zero. Hardware counters come from `perf stat`. On a machine without them (most virtual ones) the table says so,
-keeps the software events, and takes exact instruction counts and simulated cache misses from cachegrind.
+keeps the software events, and takes exact instruction counts and simulated cache misses from cachegrind; so it does where only
+some of these counters are missing.
 
 Settings, from the environment or as make variables: LIBS, CONFIGS, WORKLOAD (a row of run_bench_hz3_ssot.sh --list),
 ITERS (default 1000000), WS, RUNS (default 5), SKIP_BUILD=1, OUT=build/bench/perf-stat.json.
@@ -20,6 +21,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import counters  # noqa: E402
+import machine  # noqa: E402
 import rows  # noqa: E402
 import settings  # noqa: E402
 
@@ -100,7 +102,10 @@ def measure(found, commands, iters, repeats=1, perf=counters.with_perf):
     missing = [event for event in counters.HARDWARE if all(result.get(event) is None for result in results.values())]
     if missing:
         notes.append("not supported on this machine: {}".format(", ".join(missing)))
-    if "instructions" in missing:
+    without = [event for event in missing if event in counters.WITHOUT_SUBSTITUTE]
+    if without:
+        notes.append("nothing stands in for {}".format(", ".join(without)))
+    if len(missing) > len(without):
         notes.append("cachegrind in place of the hardware: its instructions are exact, its caches and branch predictor a model")
         for name, library, pair in runs(max(100, iters // VALGRIND_PART)):
             results[name].update(attempt(notes, counters.with_cachegrind, pair, library))
@@ -144,9 +149,11 @@ def main():
         found = libraries()
     except settings.Wrong as wrong:
         settings.fail(wrong)
+    header = machine.describe(found)
+    print("\n".join(machine.header_lines(header)) + "\n", flush=True)
     results, notes = measure(found, commands, iters, repeats)
     print("\n".join(table(workload, results, notes)))
-    out.write_text(json.dumps({"workload": workload, "libraries": found, "per_operation": results, "notes": notes}, indent=1) + "\n")
+    out.write_text(json.dumps({"header": header, "workload": workload, "libraries": found, "per_operation": results, "notes": notes}, indent=1) + "\n")
     return 0 if all(results.values()) else 1
 
 

@@ -50,8 +50,8 @@ def against_peers(result, name):
 def losses(result, name):
     """What a lane loses, is level in and wins, as Markdown."""
     found = against_peers(result, name)
-    lost = [each for each in found if each[0].high < 1]
-    won = [each for each in found if each[0].low > 1]
+    lost = [each for each in found if each[0].decided() and each[0].high < 1]
+    won = [each for each in found if each[0].decided() and each[0].low > 1]
     yield "`{}` against {} peers on {} rows: slower in {}, no difference shown in {}, faster in {} of {} comparisons.".format(
         name, len({peer for _, _, peer in found}), len({row for _, row, _ in found}), len(lost), len(found) - len(lost) - len(won),
         len(won), len(found))

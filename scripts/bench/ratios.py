@@ -64,12 +64,12 @@ class Quotients:
 
 
 class Ratio:
-    def __init__(self, value, low, high):
-        self.value, self.low, self.high = value, low, high
+    def __init__(self, value, low, high, rounds=2):
+        self.value, self.low, self.high, self.rounds = value, low, high, rounds
 
     def decided(self):
-        """Whether the interval excludes 1."""
-        return self.low > 1 or self.high < 1
+        """Whether the interval excludes 1. That of one round has no width, and decides nothing."""
+        return self.rounds > 1 and (self.low > 1 or self.high < 1)
 
 
 def what_is_bracketed(rounds):
@@ -86,7 +86,7 @@ def ratio(first, second):
     if not rounds:
         return None
     quotients = Quotients(rounds)
-    return Ratio(quotients.median(), *quotients.interval())
+    return Ratio(quotients.median(), *quotients.interval(), len(rounds))
 
 
 def valid(figures):

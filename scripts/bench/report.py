@@ -108,6 +108,10 @@ class Page:
         return '<div class="figures{}">\n{}</div>'.format(" three" if len(figures) == 3 else "", "".join(
             "<figure>{}</figure>\n".format(figure) for figure in figures))
 
+    def note(self, text):
+        if text:
+            self.parts.append('<p class="note">{}</p>'.format(html.escape(text)))
+
     def text(self, text):
         self.parts.append('<div class="wide"><pre>{}</pre></div>'.format(html.escape(text)))
 
@@ -126,6 +130,23 @@ class Page:
                 '</body></html>\n'.format(html.escape(title), STYLE, "\n".join(self.parts)))
 
 
+def origin(header, other):
+    """What the reader has to know of another result than the rows': that its machine, libraries or commit are not theirs."""
+    if other is None:
+        return ""
+    both = set(header["libraries"]) & set(other["libraries"])
+
+    def told(of):
+        return [of["processor"], of["cores"], of["kernel"], of["commit"], {name: of["libraries"][name].get("sha256") for name in both}]
+
+    if told(header) == told(other):
+        return ""
+    return "Not measured with the rows: {}, {} cores, Linux {}; commit {}; {}; {}.".format(
+        other["processor"], other["cores"], other["kernel"], other["commit"], other["time"], ", ".join(
+            " ".join([name, "is", os.path.basename(about["path"]) or about["version"], about.get("sha256", "")[:12]]).strip()
+            for name, about in other["libraries"].items()))
+
+
 def build_page(ssot, latency, memory):
     import plots  # only here: matplotlib takes a second, and may not be installed
     page = Page()
@@ -134,7 +155,7 @@ def build_page(ssot, latency, memory):
         html.escape(names[0]), html.escape(", ".join(names[1:]) or "nothing"), header["cores"], ssot["run"]["done"],
         html.escape(header["time"]), html.escape(header["commit"])))
     if header["load"] > machine.QUIET:
-        page.parts.append('<p class="note">Other work ran on the machine (load {}): the figures are disturbed.</p>'.format(header["load"]))
+        page.note("Other work ran on the machine (load {}): the figures are disturbed.".format(header["load"]))
     page.section("Throughput by threads", "random_mixed_mt_remote: medians, higher is better. Threads beyond the cores share them.",
                  [plots.throughput(ssot, remote) for remote in (0, 50, 90)])
     page.section("Speed against memory", "Geometric means over the rows, each against the best allocator of that row.", plots.pareto(ssot))
@@ -142,10 +163,14 @@ def build_page(ssot, latency, memory):
                  "shown.".format(ratios.what_is_bracketed(ssot["run"]["done"])), [plots.ratios(ssot, peer) for peer in names[1:]])
     page.section("Memory over time", "phases {}: fills up, works, frees 90 %, is idle, and does it again.".format(
         " ".join(memory["command"])), [plots.memory_over_time(memory["series"])])
+    page.note(origin(header, memory.get("header")))
     tiers = list(dict.fromkeys(entry["tier"] for entries in latency["results"].values() for entry in entries))
-    page.section("Latency of single calls", "latency {}: percentiles of each call, timed with the processor's time stamp counter, "
-                 "fences included (the clock itself takes p50 of an empty pair, in the table).".format(" ".join(latency["command"])),
+    page.section("Latency of single calls", "latency {}: percentiles of each call, timed with the processor's time stamp counter "
+                 "where it has one, fences included (the clock itself takes p50 of an empty pair, in the table).".format(" ".join(latency["command"])),
                  [plots.latency(latency["results"], tier) for tier in tiers])
+    page.note(origin(header, latency.get("header")))
+    for void in latency.get("voids", []):
+        page.note("VOID " + void)
     page.section("Latency histograms", "All calls, on logarithmic scales; what lies far to the right is worth a look.",
                  [plots.latency_histogram(latency["results"], tier, call) for tier in tiers for call in ("malloc", "free")])
     import latency as latencies
