@@ -117,7 +117,7 @@ HZ3_ALWAYS_INLINE void free_hot(void* p) {
   if (unlikely(!find_tag_low(p, low))) return free_slow(p);
   const uint64_t slot = low % kTagSlots, mismatch = low ^ tc->key;
   if (unlikely(static_cast<uint16_t>(mismatch) > tc->accepts[slot])) return free_remote(p, mismatch, tc);
-  if constexpr (kStatistics) count_kept(mismatch);
+  count_kept(mismatch);
   set_link(p, tc->head[slot]);
   tc->head[slot] = p;
   if (unlikely(subtract_below_zero<kRoomUnit + kRoomLeak>(tc->room[slot]))) return bin_event_slow(p, slot, tc);

@@ -193,7 +193,7 @@ void free_slow(void* p) noexcept {
   }
   const uint64_t mismatch = tag_low(tag) ^ tc->key;
   if (mismatch > tc->accepts[slot]) return free_remote(p, mismatch, tc);
-  if constexpr (kStatistics) count_kept(mismatch);
+  count_kept(mismatch);
   push(tc, slot, p);
   if (tc->room[slot] < 0) bin_event_slow(p, slot, tc);
 }

@@ -13,6 +13,8 @@ matplotlib.rcParams["svg.hashsalt"] = "hz3"  # the same figures are the same tex
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
+from ratios import recorded  # noqa: E402
+
 WIDTH = 6.4  # inches
 # Colours that can be told apart by those who see fewer (Okabe and Ito), and a mark for each besides.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
@@ -125,10 +127,10 @@ def ratios(result, peer):
         return None
     figure, (axis,) = panels(1, 0.8 + 0.21 * len(rows))
     for y, row in enumerate(rows):
-        value, low, high = row["ratios"][peer]
-        colour = "#009e73" if low > 1 else "#d55e00" if high < 1 else "#777777"
-        axis.plot([low, high], [y, y], color=colour, linewidth=2)
-        axis.plot([value], [y], color=colour, marker="o", markersize=4)
+        found = recorded(result, row, peer)
+        colour = "#777777" if not found.decided() else "#009e73" if found.value > 1 else "#d55e00"
+        axis.plot([found.low, found.high], [y, y], color=colour, linewidth=2)
+        axis.plot([found.value], [y], color=colour, marker="o", markersize=4)
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xscale("log")
     low, high = axis.get_xlim()

@@ -64,7 +64,7 @@ class Quotients:
 
 
 class Ratio:
-    def __init__(self, value, low, high, rounds=2):
+    def __init__(self, value, low, high, rounds):
         self.value, self.low, self.high, self.rounds = value, low, high, rounds
 
     def decided(self):
@@ -87,6 +87,12 @@ def ratio(first, second):
         return None
     quotients = Quotients(rounds)
     return Ratio(quotients.median(), *quotients.interval(), len(rounds))
+
+
+def recorded(result, row, name):
+    """The Ratio of a row of a result (as ssot.py writes it) to an allocator. None where there is none."""
+    found = row["ratios"].get(name)
+    return found and Ratio(*found, result["run"]["done"])
 
 
 def valid(figures):

@@ -35,8 +35,8 @@ def comparisons(result):
     for row in result["rows"]:
         cells = []
         for name in others:
-            found = row["ratios"].get(name)
-            cells.append(interval(ratios.Ratio(*found)) + (" " if found[1] > 1 or found[2] < 1 else "=") if found else "- ")
+            found = ratios.recorded(result, row, name)
+            cells.append(interval(found) + (" " if found.decided() else "=") if found else "- ")
         best = max((name for name in others if row["results"][name]["median"]), key=lambda name: row["results"][name]["median"],
                    default="-")
         yield "{:14}".format(row["name"]) + "".join("{:>25}".format(cell) for cell in cells) + "   " + best

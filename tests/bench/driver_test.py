@@ -39,6 +39,15 @@ class Ratios(_support.BenchTest):
         self.assertEqual((found.value, found.low, found.high), (1, 1, 1))
         self.assertFalse(found.decided())
 
+    def test_one_round_decides_nothing(self):
+        found = ratios.ratio([110.0], [100.0])
+        self.assertEqual((found.low, found.high), (1.1, 1.1))
+        self.assertFalse(found.decided())
+        row = {"ratios": {"other": [1.1, 1.1, 1.1]}}
+        self.assertFalse(ratios.recorded({"run": {"done": 1}}, row, "other").decided())
+        self.assertTrue(ratios.recorded({"run": {"done": 2}}, row, "other").decided())
+        self.assertIsNone(ratios.recorded({"run": {"done": 2}}, row, "nobody"))
+
     def test_drift_of_the_machine_cancels(self):
         drift = [1.0, 0.5, 0.7, 2.0, 1.1]
         found = ratios.ratio([110 * d for d in drift], [100 * d for d in drift])
