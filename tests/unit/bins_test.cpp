@@ -284,6 +284,27 @@ TEST_F(BinsTest, ALongListIsGrantedItsRoomInParts) {
   test::give_back(in_use);
 }
 
+// Who has given away list after list and asked for none gets no more room beyond half of the limit, however long that is.
+TEST_F(BinsTest, AHoarderGivesALongListAwayAtTheNextEvent) {
+  constexpr unsigned limit = 256, half = limit / 2, granted = 64;
+  Slot slot = slot_of(64);
+  while (slot < kSlots && (class_info(slot).limit_most != limit || class_info(slot).limit_first == limit)) slot++;
+  if (slot == kSlots) GTEST_SKIP() << "no class has a limit that grows to so many";
+  for (unsigned before = 0; before != tc->limit[slot]; grow_limit(tc, slot)) before = tc->limit[slot];
+  const Blocks blocks = test::blocks_of(tc->shard, slot, limit);
+  unsigned pushed = 0;
+  while (tc->second[slot] == nullptr) push_all(slot, {blocks[pushed++]});
+  ASSERT_LE(pushed, half + 1);
+  ASSERT_TRUE(use_second(tc, slot));
+  tc->overflowed[slot] = UINT8_MAX;
+  const unsigned before = pushed;
+  while (test::bin_length(tc, slot) != 0) {
+    ASSERT_LE(pushed, before + granted);
+    push_all(slot, {blocks[pushed++]});
+  }
+  test::give_back({blocks.begin() + pushed, blocks.end()});
+}
+
 TEST_F(BinsTest, IdleBinsAreSentHomeAndFallBackToTheirFirstLimit) {
   const Slot idle = growing_slot(), used = slot_of(64), fresh = slot_of(512);
   push_all(idle, test::blocks_of(tc->shard, idle, 3));

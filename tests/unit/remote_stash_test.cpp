@@ -115,7 +115,9 @@ TEST_F(RemoteStashTest, BudgetsMayEndAnywhereInALongList) {
       if (random.below(2) == 0) {
         for (void* b : push(0, slot_of(size), static_cast<unsigned>(random.below(room < 90 ? room : 90)))) pushed.push_back(b);
       } else {
-        stash->stash_flush_budget(static_cast<unsigned>(random.below(70)));
+        const unsigned budget = static_cast<unsigned>(random.below(70)), before = stash->entries();
+        stash->stash_flush_budget(budget);
+        ASSERT_EQ(stash->entries(), before - (budget < before ? budget : before));
         for (void* b : received(0)) arrived.push_back(b);
       }
       stash->check();
