@@ -149,44 +149,40 @@ Run* Central::account(Run* run, unsigned back, Run* freed) {
   return freed;
 }
 
-// Blocks that were freed one after another are often of one run: it is looked up, counted and listed anew once for all of them.
+// Blocks that were freed one after another are often of one run: it is looked up, counted and listed anew once for all of them,
+// and they stay linked as they are.
 void* Central::put(void* list) {
   Run* freed = nullptr;
   void* foreign = nullptr;
-  const void* faulty = nullptr;
   const char* fault = nullptr;
   {
     LockGuard guard(lock_);
-    Run* run = nullptr;  // of the block before, if this shard's
-    size_t run_bytes = 0;
-    unsigned back = 0;  // blocks of `run` since it was looked up
-    while (list != nullptr) {
-      void* block = list;
-      list = link_of(block);
-      if (run == nullptr || static_cast<size_t>(static_cast<char*>(block) - run->start) >= run_bytes) {
-        if (run != nullptr) freed = account(run, back, freed);
-        run = run_of(block);
-        run_bytes = size_t{run->pages} << kPageShift;
-        back = 0;
-        if (unlikely(run->shard != self())) {
-          set_link(block, foreign);
-          foreign = block;
-          run = nullptr;
-          continue;
-        }
+    while (list != nullptr && fault == nullptr) {
+      void* const first = list;
+      Run* const run = run_of(first);
+      if (unlikely(run->shard != self())) {
+        list = link_of(first);
+        set_link(first, foreign);
+        foreign = first;
+        continue;
       }
-      fault = fault_of(run, block, run->free_count + back);
-      if (unlikely(fault != nullptr)) {
-        faulty = block;
-        break;
-      }
-      set_link(block, run->free);
-      run->free = block;
-      back++;
+      const size_t run_bytes = size_t{run->pages} << kPageShift;
+      void* last = nullptr;
+      unsigned back = 0;
+      do {
+        fault = fault_of(run, list, run->free_count + back);
+        if (unlikely(fault != nullptr)) break;
+        last = list;
+        list = link_of(list);
+        back++;
+      } while (list != nullptr && static_cast<size_t>(static_cast<char*>(list) - run->start) < run_bytes);
+      if (unlikely(back == 0)) break;
+      set_link(last, run->free);
+      run->free = first;
+      freed = account(run, back, freed);
     }
-    if (run != nullptr) freed = account(run, back, freed);
   }
-  if (unlikely(fault != nullptr)) die("free", faulty, fault);  // without the lock: a handler of SIGABRT may allocate
+  if (unlikely(fault != nullptr)) die("free", list, fault);  // without the lock: a handler of SIGABRT may allocate
   release(freed);
   return foreign;
 }
