@@ -29,6 +29,7 @@ size_t first_bound() {
 
 size_t allowed() {
   if (PageHeap::above_soft_limit()) return 0;
+  if (settings::decay_ms() == settings::kNever) return settings::kAllPages;
   const size_t used = used_pages.load(std::memory_order_relaxed), peak = peak_pages.load(std::memory_order_relaxed);
   const size_t more = used / kWaitPart + settings::reserve_pages() / 32;
   const size_t below_peak = (peak > used ? peak - used : 0) + more;

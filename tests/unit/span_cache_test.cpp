@@ -1,8 +1,10 @@
 // The cache of freed spans: what comes back from it, what it holds at most and for how long, and large blocks of several
 // threads at once.
 #include <map>
+#include <vector>
 
 #include "hz3/large.hpp"
+#include "hz3/settings.hpp"
 #include "tests/unit/blocks.hpp"
 
 namespace hz3 {
@@ -339,6 +341,16 @@ TEST_F(SpanCache, ARefusedAdviceLeavesSegmentsNotKnownToBeZero) {
   EXPECT_TRUE(zero);
   EXPECT_TRUE(test::all_bytes(p, kSegmentBytes, 0));
   give(p);
+}
+
+TEST_F(SpanCache, NothingGoesBackByItselfWhereTheDecayTimeIsNever) {
+  const int before = settings::values[settings::kDecayMs];
+  settings::values[settings::kDecayMs] = -1;
+  give(take(4 * kReserveBytes));
+  EXPECT_GE(large::cached_span_bytes(), 4 * kReserveBytes);
+  settings::values[settings::kDecayMs] = before;
+  give(take(kSegmentBytes));
+  EXPECT_LE(large::cached_span_bytes(), 2 * kReserveBytes);
 }
 
 // Every block is filled with a number of its own, so that two threads which got the same pages would notice.
