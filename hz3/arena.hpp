@@ -155,6 +155,14 @@ class ArenaSet {
   // Up to `n` run descriptors, linked by `next`, for a segment of `arena`. nullptr when the kernel refuses memory.
   Run* allocate_runs(Arena* arena, unsigned n);
 
+  // f(arena) for each until it tells true.
+  template <typename F>
+  void any(F f) {
+    // acquire: as in find_slow()
+    const unsigned count = count_.load(std::memory_order_acquire);
+    for (unsigned i = 0; i < count && !f(arena_[i]); i++) continue;
+  }
+
   size_t bytes_in_use();
   // Checks that the free segments are those that are counted (debug builds and tests).
   void check();

@@ -42,6 +42,7 @@ class SpanCache {
   Range take(size_t pages, size_t alignment, bool* zero);
   Range take_extended(size_t pages, bool* zero);
   Range take_fresh(size_t pages, uint32_t alignment, bool* zero);
+  Range take_unlisted(size_t pages, size_t alignment, bool* zero);
   void give(const Range& range, bool resident);
   bool grow(const Range& span, size_t more);
   // Gives pages back until what waits in all caches is within bounds, or nothing does in this one.
@@ -303,6 +304,33 @@ Range SpanCache::take_fresh(size_t pages, uint32_t alignment, bool* zero) {
   return span;
 }
 
+// Where new segments are not to be had: free pages that are no extent, as none of them is in memory. Looks at all segments.
+Range SpanCache::take_unlisted(size_t pages, size_t alignment, bool* zero) {
+  Range span{};
+  LockGuard guard(lock);
+  arenas.any([&](Arena& arena) {
+    for (size_t at = 0, end = arena.page_count(); at < end;) {
+      const Segment& s = *arena.segment(at);
+      const size_t base = at - at % kSegmentPages;
+      const unsigned free = s.span_owner() == owner() ? s.used.next_clear(at % kSegmentPages) : kSegmentPages;
+      if (free == kSegmentPages) {
+        at = base + kSegmentPages;
+        continue;
+      }
+      const Range found{&arena, base + free, free_until(&arena, base + free) - base - free};
+      const size_t first = round_up(found.first, alignment);
+      if (first + pages <= found.end() && count_dirty(found) == 0) {
+        span = Range{&arena, first, pages};
+        *zero = start_use(span);
+        return true;
+      }
+      at = found.end();
+    }
+    return false;
+  });
+  return span;
+}
+
 void SpanCache::give(const Range& range, bool resident) {
   {
     Rest rest(*this);
@@ -495,7 +523,9 @@ Range take_cached_span(unsigned shard, size_t pages, size_t alignment, bool* zer
   return span;
 }
 Range take_fresh_span(unsigned shard, size_t pages, uint32_t alignment, bool* zero) {
-  return caches[shard].take_fresh(pages, alignment, zero);
+  Range span = caches[shard].take_fresh(pages, alignment, zero);
+  if (unlikely(span.pages == 0) && alignment == 1) span = caches[shard].take_unlisted(pages, 1, zero);
+  return span;
 }
 void bound_cached_spans(unsigned shard) {
   if (waiting_pages() != 0) caches[shard].keep_within_bounds();

@@ -13,9 +13,8 @@ bool start_use(const Range& range) {
     zero = zero && s.touched.count(first, n) == 0;
     s.used.set(first, n);
     s.touched.set(first, n);
-    s.dirty.clear(first, n);
-    s.aging.clear(first, n);
   });
+  forget_dirty(range);
   return zero;
 }
 

@@ -109,6 +109,9 @@ TEST(AddressSpaceLimit, set_while_running) {
   }));
 }
 
+// Of blocks that several would fit into a segment of, the first leaves the rest of its own untouched.
+TEST(AddressSpaceLimit, rests_of_segments_are_used) { expect_exhausts(256 * kMiB, RLIMIT_AS, 600000, "2"); }
+
 // What the allocator has reserved, and may use one day, is the program's to use until then.
 TEST(AddressSpaceLimit, set_while_running_leaves_the_rest_to_the_program) {
   EXPECT_CLEAN(run_in_child([] {
