@@ -17,9 +17,12 @@ constexpr size_t kMostAlignment = size_t{1} << 36;
 // 65,530.
 constexpr size_t kMoveMinBytes = 2 * kSegmentBytes;
 
-// Whether a move has lost its target. The kernel refuses at the limit on mappings, and whether it unmapped the target before
-// cannot be told: one that may be gone is enough. relaxed, no pair: nothing else is read by it.
-constinit std::atomic<bool> move_lost{false};
+// How many blocks may yet be moved. A moved one may leave some five mappings, which stay when it is freed, until its addresses
+// are mapped anew: of the limit on mappings so a part is used at most, and then blocks are copied. And none after a move that
+// has lost its target: the kernel refuses at that limit, and whether it unmapped the target before cannot be told. relaxed, no
+// pair: nothing else is read by it, and two threads at once may move one more.
+constexpr int kMostMoves = 2048;
+constinit std::atomic<int> moves_left{kMostMoves};
 
 size_t pages_for(size_t bytes) { return (bytes + kPageSize - 1) >> kPageShift; }
 size_t span_pages_for(size_t bytes) {
@@ -159,7 +162,7 @@ void* move(unsigned shard, void* p, size_t bytes) {
   Run* from = run_of(p);
   if (from->segment->span_owner() == 0 || bytes <= kSpanMinBytes) return nullptr;
   const size_t held = size_t{from->pages} << kPageShift;
-  if (bytes < held || held < kMoveMinBytes || move_lost.load(std::memory_order_relaxed)) return nullptr;
+  if (bytes < held || held < kMoveMinBytes || moves_left.load(std::memory_order_relaxed) <= 0) return nullptr;
   bool zero = false;
   const size_t pages = from->pages;
   uncount_pages(pages);  // they are not held twice
@@ -170,13 +173,14 @@ void* move(unsigned shard, void* p, size_t bytes) {
   const os::Moved moved = os::calls.move(p, to, held);
   if (unlikely(moved != os::Moved::Yes)) {
     if (moved == os::Moved::Lost) {
-      move_lost.store(true, std::memory_order_relaxed);
+      moves_left.store(0, std::memory_order_relaxed);
       lose_span(run_of(to));
     } else {
       free(to, tag_of(to));
     }
     return nullptr;
   }
+  moves_left.fetch_sub(1, std::memory_order_relaxed);
   from->segment->arena->unlabel(from->start, 1);
   const Range range = range_of(from);
   const unsigned owner = from->shard;
