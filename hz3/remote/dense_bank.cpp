@@ -47,6 +47,7 @@ void DenseBank::stash_flush_budget(unsigned budget) {
 }
 
 void DenseBank::check() const {
+  const Busy busy(busy_);
   unsigned entries = 0;
   for (unsigned dst = 0; dst < kShards; dst++)
     for (Slot slot = 0; slot < kBinPad; slot++) {

@@ -70,8 +70,8 @@ class DenseBank {
   unsigned flush_row(unsigned dst, unsigned budget);
 
   uint32_t entries_;
-  uint32_t bytes_;  // of the blocks in it
-  bool busy_;
+  uint32_t bytes_;     // of the blocks in it
+  mutable bool busy_;  // also while it is checked
   uint32_t next_dst_;  // where the next budget flush begins, so that none starves
   uint64_t occupied_[kShards][kOccupiedWords];
   uint64_t bank_[kShards][kBinPad];

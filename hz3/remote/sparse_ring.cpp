@@ -26,6 +26,7 @@ void SparseRing::stash_flush_budget(unsigned budget) {
 }
 
 void SparseRing::check() const {
+  const Busy busy(busy_);
   if (entries() > kRingSlots) invariant_failed("I1", "the ring counts more entries than it has slots");
   for (uint32_t i = head_; i != tail_; i++) {
     const Entry& e = ring_[i % kRingSlots];

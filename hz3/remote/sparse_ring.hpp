@@ -52,8 +52,8 @@ class SparseRing {
 
   uint32_t head_;  // the oldest entry; both count up, and start at 0 again when the ring is empty
   uint32_t tail_;
-  uint32_t bytes_;  // of the blocks in it
-  bool busy_;
+  uint32_t bytes_;     // of the blocks in it
+  mutable bool busy_;  // also while it is checked
   Entry ring_[kRingSlots];
 };
 
