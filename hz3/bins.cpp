@@ -16,6 +16,7 @@ constinit Budget process_budget;
 namespace {
 
 constexpr unsigned kMostRoom = 64;  // blocks: kLookAfter frees of a malloc and free loop
+constexpr int32_t kCalmRoom = 16;   // of a new bin, and of one that was looked at
 constexpr unsigned kShort = 8;      // blocks: as far a list is followed to tell a full one from one whose room has leaked away
 
 // A thread that has sent home so many lists of a class in a row, and asked for none, has no use for a second list: when it
@@ -28,6 +29,11 @@ unsigned half_of(unsigned limit) { return limit / 2 > 1 ? limit / 2 : 1; }
 
 // That a list gets in any case: one that is nearly full would otherwise be back after a few frees.
 unsigned least_room(unsigned half) { return 2 + half / 8; }
+
+// Whether a first list of at most `most` blocks was half full when it came, since it holds more than growing to half allows.
+bool outgrew_half(unsigned most, unsigned half) { return most > half + least_room(half); }
+
+bool hoards(const ThreadCache* tc, Slot slot) { return tc->overflowed[slot] >= kOverflowsOfAHoarder; }
 
 // Passes blocks of one class that leave a bin on to their owners: to central of the thread's own shard, else to the stash.
 void send_home(ThreadCache* tc, Slot slot, void* list) {
@@ -51,6 +57,17 @@ void shrink_limit(ThreadCache* tc, Slot slot) {
   process_budget.give(less);
 }
 
+// Leaves a bin little room, so that the next event comes after a few pairs of malloc and free, and looks at the clock: a thread
+// that was busy, and does little now, sees time pass. More of a bin for a block or two, whose list would be full with the
+// first.
+void calm_down(ThreadCache* tc, Slot slot) {
+  tc->frees_since_look = kLookAfter;
+  const int32_t less = tc->room[slot] - (slot <= kTierBins ? kCalmRoom : 2 * kRoomUnit);
+  if (less <= 0) return;
+  tc->at_most[slot] = static_cast<uint16_t>(tc->at_most[slot] - less / kRoomUnit);
+  tc->room[slot] -= less;
+}
+
 // Room for so many blocks, or what a list gets in any case, but not for very many at once.
 void grant(ThreadCache* tc, Slot slot, unsigned length, unsigned until) {
   const unsigned least = least_room(half_of(tc->limit[slot]));
@@ -60,6 +77,10 @@ void grant(ThreadCache* tc, Slot slot, unsigned length, unsigned until) {
   tc->room[slot] = static_cast<int32_t>(more) * kRoomUnit;
   tc->seen_room[slot] = kBusyBin;
   tc->frees_since_look += more * kRoomUnit;
+  if (unlikely(tc->calm != 0)) {
+    tc->calm--;
+    calm_down(tc, slot);
+  }
 }
 
 // A list that is half full, as the second one and those of the depot are, may grow until it is full: then a thread that
@@ -71,7 +92,7 @@ void grant_list(ThreadCache* tc, Slot slot, unsigned length) {
 
 // What a bin has too much of goes to the depot if that has room for it, else home. `count` blocks at most.
 void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
-  if (tc->overflowed[slot] < kOverflowsOfAHoarder) tc->overflowed[slot]++;
+  if (!hoards(tc, slot)) tc->overflowed[slot]++;
   // A list longer than the limit would make the bin longer still that takes it.
   if (count > tc->limit[slot] || !may_exchange(slot) || !Depot::of(slot).put(list, count)) send_home(tc, slot, list);
 }
@@ -83,9 +104,8 @@ void give_away(ThreadCache* tc, Slot slot, void* list, unsigned count) {
 // far as that goes: mostly to blocks that were just freed. The rest is not counted; its bound is.
 unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   const unsigned limit = tc->limit[slot], half = half_of(limit);
-  const bool grew = most > half + least_room(half) || most > limit;
-  const bool hoards = tc->overflowed[slot] >= kOverflowsOfAHoarder;
-  const size_t stay = grew && !hoards ? clamp(most - half, 1, half < limit ? half + 1 : limit) : 0;
+  const bool grew = outgrew_half(most, half) || most > limit;
+  const size_t stay = grew && !hoards(tc, slot) ? clamp(most - half, 1, half < limit ? half + 1 : limit) : 0;
   const unsigned full = half < kShort ? half : kShort;
   void*& head = tc->head[slot];
   void* last = nullptr;  // of those that stay
@@ -115,8 +135,7 @@ unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
   }
   if (rest != nullptr) give_away(tc, slot, rest, count);
   void*& second = tc->second[slot];
-  if (tc->overflowed[slot] >= kOverflowsOfAHoarder && second != nullptr)
-    give_away(tc, slot, std::exchange(second, nullptr), tc->second_most[slot]);
+  if (hoards(tc, slot) && second != nullptr) give_away(tc, slot, std::exchange(second, nullptr), tc->second_most[slot]);
   return stay;
 }
 
@@ -124,16 +143,20 @@ unsigned bound_list(ThreadCache* tc, Slot slot, unsigned most) {
 
 void grant_room(ThreadCache* tc, Slot slot, unsigned length) { grant(tc, slot, length, half_of(tc->limit[slot])); }
 
+void grant_more(ThreadCache* tc, Slot slot) {
+  grant_list(tc, slot, static_cast<unsigned>(most_in_bin(tc, slot) + kRoomUnit - 1) / kRoomUnit);
+}
+
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
   const Slot slot = static_cast<Slot>(wide_slot);
   const unsigned most = static_cast<unsigned>(most_in_bin(tc, slot)) / kRoomUnit;
-  const unsigned limit = tc->limit[slot], half = half_of(limit), least = least_room(half);
+  const unsigned limit = tc->limit[slot], half = half_of(limit);
   // Room is granted in parts: a list on its way to half of the limit goes on, and one that was half full when it came, to all.
-  const bool hoards = tc->overflowed[slot] >= kOverflowsOfAHoarder;
-  const bool goes_on = most < half || (most > half + least && most + least < limit && !hoards);
+  const bool goes_on = most < half || (outgrew_half(most, half) && most + least_room(half) < limit && !hoards(tc, slot));
   grant_list(tc, slot, goes_on ? most : bound_list(tc, slot, most));
-  if (tc->frees_since_look >= kLookAfter) return slow_call_event(tc);
-  background::attend();
+  if (tc->frees_since_look < kLookAfter) return background::attend();
+  slow_call_event(tc);
+  if (tc->calm != 0) calm_down(tc, slot);
 }
 
 bool use_second(ThreadCache* tc, Slot slot) {
@@ -191,6 +214,7 @@ bool trim_bin(ThreadCache* tc, Slot slot) {
     tc->accepts[slot] = kOwnBlocks;
     empty_bin(tc, slot);
   }
+  calm_down(tc, slot);
   tc->seen_room[slot] = tc->room[slot];
   return idle && holds;
 }
@@ -221,6 +245,7 @@ void reset_bins(ThreadCache* tc) {
     tc->overflowed[slot] = 0;
     tc->accepts[slot] = kOwnBlocks;
     grant_room(tc, slot, 0);
+    calm_down(tc, slot);
   }
 }
 

@@ -40,6 +40,8 @@ inline bool send_away(ThreadCache* tc, unsigned dst, Slot slot, void* block) {
 // Gives a bin whose first list has at most `length` blocks room for more: as much as its limit leaves, but not for very many
 // at once, so that a thread which frees little comes to a slow path, too, and sees time pass.
 void grant_room(ThreadCache* tc, Slot slot, unsigned length);
+// The same for a bin that has no more room for what others send back.
+void grant_more(ThreadCache* tc, Slot slot);
 // Makes the second list the first, which is empty. False when that is empty, too.
 bool use_second(ThreadCache* tc, Slot slot);
 // Makes a list of the depot the first, which is empty. False when there is none.

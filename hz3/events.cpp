@@ -12,6 +12,11 @@ namespace {
 
 constexpr unsigned kStashPatience = 8;  // slow calls after which even a small stash is flushed
 
+// A thread that comes here so rarely may do nothing else for long but free a block now and then: the next few grants of room
+// are small. No more of them, or one that has a burst of work after each pause would pay for it.
+constexpr uint64_t kCalmMs = 5;
+constexpr uint8_t kCalmGrants = 4;
+
 std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick; all that it does takes locks
 
 void flush_stash_when_due(ThreadCache* tc) {
@@ -65,6 +70,7 @@ void slow_call_event(ThreadCache* tc) {
   tc->frees_since_look = 0;
   const uint64_t now = os::now_ms();
   if (likely(now == tc->now_ms)) return;
+  tc->calm = now - tc->now_ms >= kCalmMs ? kCalmGrants : 0;
   tc->now_ms = now;
   statistics::add_up();
   PageHeap::set_now(now);
@@ -79,8 +85,8 @@ void take_inbox(ThreadCache* tc) {
   remote::Packs::for_each(remote::Inbox::of(tc->shard).take_all(), [&](void* block) {
     const Slot slot = tag_slot(tag_of(block));
     // A quarter, and half for what the thread frees itself: what others send back does not displace that.
-    if (likely(tc->room[slot] > kRoomUnit && tc->second[slot] == nullptr &&
-               most_in_bin(tc, slot) < tc->limit[slot] * kRoomUnit / 4)) {
+    if (likely(tc->second[slot] == nullptr && most_in_bin(tc, slot) < tc->limit[slot] * kRoomUnit / 4)) {
+      if (tc->room[slot] <= kRoomUnit) grant_more(tc, slot);
       push(tc, slot, block);
     } else {
       any = true;

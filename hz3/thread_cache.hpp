@@ -65,6 +65,7 @@ struct alignas(2 * kCacheLine) ThreadCache {
   uint32_t stash_waits;       // slow calls since the stash was last flushed
   uint32_t large_hits;        // mallocs of large bins that had a block
   uint64_t now_ms;            // when the thread was last in a slow path
+  uint8_t calm;               // so many more grants of room are small: when it was there last, the time before was long ago
   uint64_t trimmed_ms;        // when bins were last looked at for trimming
   Slot next_trim;
   uint32_t shards_asked;      // how far past its own the search of a miss begins, where it does not ask all shards
