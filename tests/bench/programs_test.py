@@ -105,6 +105,14 @@ class RandomMixed(_support.BenchTest):
             self.assertAlmostEqual(actual, percent * (1 - rate), delta=1, msg=(threads, percent))
             self.assertEqual(done.returncode, 4 if rate >= 0.001 else 0)
 
+    def test_remote_share_of_a_short_run(self):
+        """Most of what is sent there is received after the laps, or where threads have ended, not at all."""
+        for iters in (8, 100, 1000):
+            _, target, actual, _ = self.run_it(32, iters, 400, 16, 2048, 90)
+            self.assertEqual(target, 90)
+            self.assertLessEqual(actual, 100)
+            self.assertGreater(actual, 60 if iters == 8 else 80)  # of so few as 30 blocks
+
     def test_void_run(self):
         done, _, actual, rate = self.run_it(2, 20_000, 400, 16, 256, 50, 0)
         self.assertEqual((done.returncode, actual, rate), (4, 0, 1))
