@@ -50,6 +50,13 @@ class Programs(_support.BenchTest):
             self.assertRegex(done.stdout, r"\A[^\n]{30,}\n\Z", name)
             self.assertIn("usage: " + name, self.run_program(name, "--help").stdout)
 
+    def test_defaults_are_told(self):
+        for name in SMALL:
+            for line in re.findall(r"(?m)^  .* to .*$", self.run_program(name, "--help").stdout):
+                with self.subTest(program=name, line=line):
+                    least, most, default = map(int, re.fullmatch(r"  \w+ +(\d+) to (\d+), default (\d+)(?: [a-z].*)?", line).groups())
+                    self.assertTrue(least <= default <= most)
+
     def test_bad_arguments(self):
         for name in SMALL:
             for arguments in (("x",), ("-1",), ("1e3",), ("",), ("99999999999999999999999",), (1,) * 9, ("no=choice",)):

@@ -289,7 +289,7 @@ int main(int argc, char** argv) {
        {"min", 16, 1, 1 << 30},
        {"max", 2048, 1, 1 << 30},
        {"remote_pct", 0, 0, 100},
-       {"ring_slots", UINT64_MAX, 0, 1 << 24}},
+       {"ring_slots", UINT64_MAX, 0, 1 << 24, "4096 in all rings of a thread together, but 64 in each at least"}},
       {{"dist", {"uniform", "app"}}, {"op", {"malloc", "empty"}}});
   if (arguments[3] > arguments[4]) bench::die(bench::kUsage, "min %lu is more than max %lu", arguments[3], arguments[4]);
   const Options options{static_cast<unsigned>(arguments[0]),
