@@ -7,25 +7,34 @@
 # Builds tests/unit/statistics/remote_atomics_test in a folder that is removed again; O=<dir> keeps it. Counts, no times: the
 # machine may do other things meanwhile.
 set -euo pipefail
+out=${O:+$(realpath -m -- "$O")} # from where the user is
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C.UTF-8
 unset MAKEFLAGS MFLAGS LD_PRELOAD
 
-case ${1-} in
--h | --help)
-    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
-    exit 0
-    ;;
-esac
+for argument; do
+    case $argument in
+    -h | --help)
+        sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' scripts/remote_atomics.sh
+        exit 0
+        ;;
+    -*) problem='is no option' ;;
+    */*) problem='is no file of configs/' ;;
+    *)
+        [ ! -f "configs/$argument" ] || continue
+        problem='is no file of configs/'
+        ;;
+    esac
+    echo "remote_atomics.sh: '$argument' $problem (see --help)" >&2
+    exit 2
+done
 [ $# -gt 0 ] || set -- scale_defconfig
 
-out=${O-}
 if [ -z "$out" ]; then
     out=$(mktemp -d -t hz3-statistics-XXXXXX)
     trap 'rm -rf "$out"' EXIT
 fi
 mkdir -p "$out"
-out=$(realpath "$out")
 test=$out/tests/bin/unit/statistics/remote_atomics_test
 make -s O="$out" "$@" statistics.config >/dev/null
 make -s O="$out" -j"$(nproc)" VARIANT=statistics "$test"

@@ -98,9 +98,7 @@ def main():
         rounds, threads = settings.whole("RUNS", 5), settings.whole("THREADS", 2, 1, 1024)
         steps, remote = settings.whole("STEPS", 200_000, 100, 10**9), settings.whole("REMOTE", 50, 0, 100)
         out = settings.output(settings.RESULTS / "latency.json", ".json")
-        if not settings.flag("SKIP_BUILD"):
-            settings.build()
-        allocators, _ = settings.allocators()
+        allocators, _ = settings.built_allocators()
         command = [settings.program("latency"), str(threads), str(steps), str(remote)]
     except settings.Wrong as wrong:
         settings.fail(wrong)

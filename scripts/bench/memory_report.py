@@ -152,9 +152,7 @@ def measure(out):
     scale = settings.one_of("SCALE", FULL, (FULL, QUICK))
     scenarios = chosen("SCENARIOS", SCENARIOS)
     names = chosen("PROGRAMS", [program.name for program in programs.PROGRAMS])
-    if not settings.flag("SKIP_BUILD"):
-        settings.build()
-    allocators, _ = settings.allocators()
+    allocators, _ = settings.built_allocators()
     if ticks == "no":
         allocators = {"hz3": allocators["hz3"], "hz3" + THREAD: allocators["hz3"], **allocators}
     settings.program("memory")

@@ -76,8 +76,7 @@ def measure_memory(path):
 def measure_what_is_missing(paths):
     if all(path.is_file() for path in paths.values()):
         return
-    if not settings.flag("SKIP_BUILD"):
-        settings.build()
+    settings.built_allocators()
     environment = dict(os.environ, SKIP_BUILD="1", RUNS=os.environ.get("RUNS") or "3")
     for key, script in (("SSOT", "ssot.py"), ("LATENCY", "latency.py")):
         if not paths[key].is_file():

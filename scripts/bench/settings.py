@@ -80,8 +80,10 @@ def flag(name):
     return one_of(name, "0", ("0", "1")) == "1"
 
 
-def library(name, path):
-    """The absolute path of a library, resolved from where the user is."""
+def library(name, path, later=()):
+    """The absolute path of a library, resolved from where the user is. Those of `later` are still to be built."""
+    if os.path.realpath(path) in later:
+        return os.path.abspath(path)
     if not os.path.isfile(path):
         raise Wrong("{}='{}': there is no such file".format(name, path))
     with open(path, "rb") as file:
@@ -90,7 +92,7 @@ def library(name, path):
     return os.path.abspath(path)
 
 
-def named_libraries(name):
+def named_libraries(name, later=()):
     """The libraries of a setting `name=path ...`; an empty path is the system's malloc."""
     found = {}
     try:
@@ -103,13 +105,13 @@ def named_libraries(name):
             raise Wrong("{}: '{}': expected NAME=PATH".format(name, each))
         if key in found:
             raise Wrong("{}: '{}' is there twice".format(name, key))
-        found[key] = library(name, path) if path else ""
+        found[key] = library(name, path, later) if path else ""
     return found
 
 
-def allocators():
+def allocators(later=()):
     """{name: library}, hz3 first, '' for the system's. And the names of peers that are not installed."""
-    found = {"hz3": library("HZ3_SO", os.environ.get("HZ3_SO") or str(FAST)), "glibc": ""}
+    found = {"hz3": library("HZ3_SO", os.environ.get("HZ3_SO") or str(FAST), later), "glibc": ""}
     missing = []
     for name, path in DEBIAN.items():
         variable = name.upper() + "_SO"
@@ -117,12 +119,12 @@ def allocators():
         if given == "none":
             continue
         if given:
-            found[name] = library(variable, given)
+            found[name] = library(variable, given, later)
         elif os.path.isfile(path):
             found[name] = path
         else:
             missing.append(name)
-    for name, path in named_libraries("EXTRA").items():
+    for name, path in named_libraries("EXTRA", later).items():
         if name in found:
             raise Wrong("EXTRA: the name '{}' is taken".format(name))
         found[name] = path
@@ -178,6 +180,14 @@ def build(lanes=("fast",)):
         if done.returncode != 0:
             sys.stderr.write(done.stdout)
             fail("the build failed")
+
+
+def built_allocators():
+    """allocators(), all built unless SKIP_BUILD. What is wrong with those that are given is told before that."""
+    if not flag("SKIP_BUILD"):
+        allocators(later=[os.path.realpath(path) for path in (FAST, SRCTREE / "build/fast" / FAST.name)])
+        build()
+    return allocators()
 
 
 def program(name):

@@ -196,9 +196,7 @@ def main(arguments):
         settings.no_arguments(arguments)
         out = settings.output(settings.RESULTS / "ssot.json", ".json")
         load = machine.load()
-        if not settings.flag("SKIP_BUILD"):
-            settings.build()
-        allocators, missing = settings.allocators()
+        allocators, missing = settings.built_allocators()
         check_preloads(allocators)
     except settings.Wrong as wrong:
         settings.fail(wrong)

@@ -42,6 +42,7 @@ struct Parameter {
   const char* name;
   uint64_t value;  // where the command line gives none
   uint64_t least, most;
+  const char* told = nullptr;  // what --help says of the default where a number says nothing
 };
 
 // A choice is written NAME=VALUE, anywhere on the command line; the first value is the default.
@@ -101,9 +102,14 @@ class Arguments {
       printf("usage: %s", program_invocation_short_name);
       for (unsigned p = 0; p < parameter_count_; ++p) printf(" [%s]", parameters_[p].name);
       puts("");
-      for (unsigned p = 0; p < parameter_count_; ++p)
-        printf("  %-12s %lu to %lu, default %lu\n", parameters_[p].name, parameters_[p].least, parameters_[p].most,
-               parameters_[p].value);
+      for (unsigned p = 0; p < parameter_count_; ++p) {
+        const Parameter& each = parameters_[p];
+        printf("  %-12s %lu to %lu, default ", each.name, each.least, each.most);
+        if (each.told != nullptr)
+          puts(each.told);
+        else
+          printf("%lu\n", each.value);
+      }
       for (unsigned c = 0; c < choice_count_; ++c)
         for (unsigned v = 0; v < Choice::kMost && choices_[c].values[v] != nullptr; ++v)
           printf("  %s=%s%s\n", choices_[c].name, choices_[c].values[v], v == 0 ? " (default)" : "");

@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import _support  # noqa: E402
 import memory_report  # noqa: E402
 import running  # noqa: E402
+import settings  # noqa: E402
 
 HAS_MATPLOTLIB = subprocess.run(["/usr/bin/python3", "-I", "-c", "import matplotlib"], stderr=subprocess.DEVNULL).returncode == 0
 IDLE = {"holes", "empty", "peaks", "crowds", "sleep"}
@@ -122,6 +123,17 @@ class Report(_support.BenchTest):
                             ({"MIB": "0"}, "MIB"), ({"TICKS": "1"}, "TICKS"), ({"SCALE": "huge"}, "SCALE"),
                             ({"FROM": "/nonexistent.json"}, "nonexistent"), ({"EXTRA": "hz3=x"}, "EXTRA")):
             self.assert_one_line_error(self.report(**wrong), part)
+
+    def test_libraries_that_are_no_files_are_told_before_the_build(self):
+        self.script("programs/make", "echo \"$@\" >>{}/made; exit 1".format(self.folder))
+        build = {"SKIP_BUILD": "0", "PATH": "{}/programs:/usr/bin:/bin".format(self.folder)}
+        for wrong in ({"HZ3_SO": "/nonexistent.so"}, {"HZ3_SO": str(self.folder)}, {"EXTRA": "a=/nonexistent.so"}):
+            with self.subTest(wrong):
+                self.assert_one_line_error(self.report(**build, **wrong), *wrong, "there is no such file")
+                self.assertFalse((self.folder / "made").exists())
+        # What the build makes need not be there before.
+        self.assertIn("the build failed", self.report(**build, HZ3_SO=str(settings.FAST)).stderr)
+        self.assertIn("lane-fast", (self.folder / "made").read_text())
 
 
 if __name__ == "__main__":

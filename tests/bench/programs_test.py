@@ -50,6 +50,13 @@ class Programs(_support.BenchTest):
             self.assertRegex(done.stdout, r"\A[^\n]{30,}\n\Z", name)
             self.assertIn("usage: " + name, self.run_program(name, "--help").stdout)
 
+    def test_defaults_are_told(self):
+        for name in SMALL:
+            for line in re.findall(r"(?m)^  .* to .*$", self.run_program(name, "--help").stdout):
+                with self.subTest(program=name, line=line):
+                    least, most, default = map(int, re.fullmatch(r"  \w+ +(\d+) to (\d+), default (\d+)(?: [a-z].*)?", line).groups())
+                    self.assertTrue(least <= default <= most)
+
     def test_bad_arguments(self):
         for name in SMALL:
             for arguments in (("x",), ("-1",), ("1e3",), ("",), ("99999999999999999999999",), (1,) * 9, ("no=choice",)):
@@ -104,6 +111,14 @@ class RandomMixed(_support.BenchTest):
             # All threads end at once, so that there is somebody to send to until the end.
             self.assertAlmostEqual(actual, percent * (1 - rate), delta=1, msg=(threads, percent))
             self.assertEqual(done.returncode, 4 if rate >= 0.001 else 0)
+
+    def test_remote_share_of_a_short_run(self):
+        """Most of what is sent there is received after the laps, or where threads have ended, not at all."""
+        for iters in (8, 100, 1000):
+            _, target, actual, _ = self.run_it(32, iters, 400, 16, 2048, 90)
+            self.assertEqual(target, 90)
+            self.assertLessEqual(actual, 100)
+            self.assertGreater(actual, 60 if iters == 8 else 80)  # of so few as 30 blocks
 
     def test_void_run(self):
         done, _, actual, rate = self.run_it(2, 20_000, 400, 16, 256, 50, 0)

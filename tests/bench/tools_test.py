@@ -129,6 +129,53 @@ class Counters(_support.BenchTest):
         self.assertEqual(set(json.loads(out.read_text())["per_operation"]), {"hz3", "glibc", perf_stat.ITSELF})
 
 
+class RemoteAtomics(_support.BenchTest):
+    """With a make that builds a test which prints two lines."""
+
+    def count(self, *arguments, **settings):
+        self.script("programs/make", """
+            echo "$*" >>{}/made
+            test=${{@: -1}}
+            case $test in
+            */remote_atomics_test)
+                mkdir -p "${{test%/*}}"
+                printf '#!/bin/sh\\necho "[ RUN ]"; echo "8 owners, 50 %%"\\n' >"$test"
+                chmod +x "$test"
+                ;;
+            esac
+            """.format(self.folder))
+        return self.run_script("remote_atomics.sh", *arguments, PATH="{}/programs:/usr/bin:/bin".format(self.folder), **settings)
+
+    def made(self):
+        return (self.folder / "made").read_text().splitlines() if (self.folder / "made").exists() else []
+
+    def test_the_folder_is_the_callers(self):
+        for given in ("kept", "a/../kept", str(self.folder / "kept")):
+            with self.subTest(given):
+                done = self.count("fast_defconfig", O=given)
+                self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "8 owners, 50 %\n", ""))
+                self.assertIn("8 owners", (self.folder / "kept/report").read_text())
+                self.assertEqual(self.made()[-2], "-s O={}/kept fast_defconfig statistics.config".format(self.folder.resolve()))
+
+    def test_without_a_folder(self):
+        done = self.count(TMPDIR=str(self.folder))
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "8 owners, 50 %\n", ""))
+        self.assertRegex(self.made()[0], r" scale_defconfig statistics\.config$")
+        self.assertEqual([path.name for path in self.folder.iterdir() if path.is_dir()], ["programs"])
+
+    def test_wrong_arguments(self):
+        for arguments, part in ((["--foo"], "'--foo' is no option"), (["-j2"], "'-j2'"), ([""], "''"), (["none_defconfig"], "'none_defconfig'"),
+                                (["fast_defconfig", "clean"], "'clean' is no file of configs/"), (["."], "'.'"),
+                                (["../Makefile"], "'../Makefile'"), (["fast_defconfig", ""], "''")):
+            with self.subTest(arguments):
+                self.assert_one_line_error(self.count(*arguments, O="kept"), "remote_atomics.sh: " + part)
+                self.assertEqual(self.made(), [])
+                self.assertFalse((self.folder / "kept").exists())
+
+    def test_help(self):
+        self.assertIn("scripts/remote_atomics.sh [CONFIGURATION...]", self.count("--help").stdout)
+
+
 class Latency(_support.BenchTest):
     def test_parse_and_summary(self):
         text = ("[CLOCK] name=rdtsc tick_ns=0.5 remote_pct=50 threads=2\n"

@@ -197,8 +197,8 @@ inline depot_take(set, to) {
   fi
 }
 
-/* Depot::take_oldest(true): a list that was idle, else what is there now may be idle the next time. */
-inline depot_take_oldest(set, t) {
+/* Depot::take_idle: a list that was idle, else what is there now may be idle the next time. */
+inline depot_take_idle(set, t) {
   if
   :: depot_lists == 0 || depot_idle == 0 -> depot_idle = depot_lists
   :: else ->
@@ -439,7 +439,7 @@ work:
 #endif
 #endif
 #ifndef LEAN
-  :: atomic { depot_lists != 0 -> d_step { depot_take_oldest(hand, me) }; goto home } /* Depot::send_idle_home: tick */
+  :: atomic { depot_lists != 0 -> d_step { depot_take_idle(hand, me) }; goto home } /* Depot::send_idle_home: tick */
 #endif
   :: atomic { mine.entries != 0 -> if :: budget = 1 :: budget = BLOCKS fi; goto flush } /* flush_stash_when_due */
 #ifdef MUTANT_DETACH_BEFORE_FLUSH
@@ -661,7 +661,7 @@ inline tick() {
 #endif
 #ifndef MUTANT_TICK_LEAVES_DEPOT
   do
-  :: d_step { depot_take_oldest(hand, 0) };
+  :: d_step { depot_take_idle(hand, 0) };
      if
      :: hand != 0 -> return_home(hand, 0)
      :: else -> break

@@ -3,6 +3,7 @@
 
 #include "hz3/budget.hpp"
 #include "hz3/hot.hpp"
+#include "hz3/settings.hpp"
 #include "tests/unit/blocks.hpp"
 #include "tests/unit/worker.hpp"
 
@@ -174,6 +175,24 @@ TEST_F(DepotTest, TrimEmptiesIt) {
   ASSERT_TRUE(put(8));
   api::trim();
   EXPECT_EQ(depot().blocks(), 0u);
+}
+
+// A tick leaves lists that have just come where they are; but not when the process holds more than it is to.
+TEST_F(DepotTest, ATickAboveTheSoftLimitEmptiesIt) {
+  make_room();
+  ASSERT_TRUE(put(8));
+  tick(test::later());
+  EXPECT_EQ(depot().blocks(), 8u);
+  while (void* list = depot().take().head) return_home(list);
+
+  void* span = malloc_hot(size_t{4} << 20);
+  settings::values[settings::kSoftLimitMib] = 1;
+  ASSERT_TRUE(PageHeap::above_soft_limit());
+  ASSERT_TRUE(put(8));
+  tick(test::later());
+  EXPECT_EQ(depot().blocks(), 0u);
+  settings::values[settings::kSoftLimitMib] = 0;
+  free_hot(span);
 }
 
 // Threads that put and take at random lose nothing and double nothing.

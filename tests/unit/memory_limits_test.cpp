@@ -83,6 +83,24 @@ TEST_F(MemoryLimits, ABlockThatCannotGrowStaysAsItIs) {
   }
 }
 
+TEST_F(MemoryLimits, ARunIsExtendedUpToTheHardOneAndNotBeyond) {
+  constexpr unsigned kMost = static_cast<unsigned>(kMiBPages), kPages = kMost / 2;
+  hz3::Run* run = PageHeap::allocate(0, kPages, 1, kPages);
+  ASSERT_NE(run, nullptr);
+  Segment* segment = run->segment;
+  set(settings::kHardLimitMib, 1);
+  bool zero = false;
+  const size_t free_pages = segment->free_pages;
+  EXPECT_FALSE(PageHeap::extend(run, kMost + 1, &zero));
+  EXPECT_EQ(run->pages, kPages);
+  EXPECT_EQ(segment->free_pages, free_pages) << "the neighbours are free as before";
+  EXPECT_EQ(PageHeap::held_pages(), kPages);
+  EXPECT_TRUE(PageHeap::extend(run, kMost, &zero));
+  EXPECT_EQ(run->pages, kMost);
+  EXPECT_EQ(PageHeap::held_pages(), kMost);
+  PageHeap::free(run, 0);
+}
+
 // A span that moves is not held twice.
 TEST_F(MemoryLimits, ALargeBlockGrowsUpToTheLimit) {
   set(settings::kHardLimitMib, 40);

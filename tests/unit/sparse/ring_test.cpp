@@ -116,6 +116,25 @@ TEST_F(Ring, ItsCountersMayWrap) {
   test::give_back(blocks);
 }
 
+// However much goes through a ring that is emptied early, no entry behind the first few is ever written.
+TEST_F(Ring, StartsOverAtItsFirstEntryWhenItHasRunEmpty) {
+  constexpr unsigned kFew = 3;
+  const auto is_zero = [this](unsigned entry) {
+    const char* end = reinterpret_cast<const char*>(ring.get() + 1);  // the entries are what it ends with, 16 bytes each
+    return test::all_bytes(end - size_t{16} * (kRingSlots - entry), 16, 0);
+  };
+  const Slot slot = slot_of(64);
+  for (unsigned round = 0; round < kRingSlots; round++) {
+    const Blocks blocks = test::blocks_of(0, slot, kFew);
+    for (void* b : blocks) ring->stash_push(0, slot, b);
+    ring->stash_flush_budget(2);
+    ring->stash_flush_budget(2);
+    ASSERT_EQ(ring->entries(), 0u);
+    test::give_back(received(0));
+  }
+  for (unsigned entry = 0; entry < kRingSlots; entry++) EXPECT_EQ(is_zero(entry), entry >= kFew) << entry;
+}
+
 // The flush of a full ring is a change within a change. It comes to the oldest entry's block first, which carries others.
 struct Interruption {
   static inline SparseRing* ring = nullptr;
