@@ -58,13 +58,13 @@ void shrink_limit(ThreadCache* tc, Slot slot) {
 }
 
 // Leaves a bin little room, so that the next event comes after a few pairs of malloc and free, and looks at the clock: a thread
-// that was busy, and does little now, sees time pass. More of a bin for a block or two, whose list would be full with the
-// first.
+// that was busy, and does little now, sees time pass. Not where that event would take the list for a full one.
 void calm_down(ThreadCache* tc, Slot slot) {
+  const int32_t less = tc->room[slot] - kCalmRoom;
+  const unsigned at_most = tc->at_most[slot] - static_cast<unsigned>(less > 0 ? less / kRoomUnit : 0);
+  if (less <= 0 || at_most >= half_of(tc->limit[slot])) return;
   tc->frees_since_look = kLookAfter;
-  const int32_t less = tc->room[slot] - (slot <= kTierBins ? kCalmRoom : 2 * kRoomUnit);
-  if (less <= 0) return;
-  tc->at_most[slot] = static_cast<uint16_t>(tc->at_most[slot] - less / kRoomUnit);
+  tc->at_most[slot] = static_cast<uint16_t>(at_most);
   tc->room[slot] -= less;
 }
 
