@@ -39,7 +39,7 @@ class BinsTest : public testing::Test {
   void SetUp() override {
     test::no_ticks();
     tc = attach();
-    tc->now_ms = os::now_ms();
+    tc->now_ms = tc->trimmed_ms = os::now_ms();
     tc->frees_since_look = 0;
   }
   void TearDown() override {
@@ -60,6 +60,7 @@ class BinsTest : public testing::Test {
   void push_all(Slot slot, const Blocks& blocks) {
     for (void* b : blocks) {
       push(tc, slot, b);
+      tc->now_ms = os::now_ms();  // it is busy, however long this waits for a processor
       if (tc->room[slot] < 0) bin_event_slow(b, slot, tc);
     }
   }
@@ -244,17 +245,17 @@ TEST_F(BinsTest, ALongListIsGrantedItsRoomInParts) {
     blocks.pop_back();
     test::expect_bounded(tc, slot);
   };
-  unsigned pushed = 0;
-  for (unsigned grants = 0; tc->second[slot] == nullptr; pushed++) {
+  unsigned pushed = 0, grants = 0;
+  for (; tc->second[slot] == nullptr; pushed++) {
     ASSERT_LE(pushed, test::list_bound(tc, slot));
     tc->seen_room[slot] = 0;
     free_one();
     if (tc->seen_room[slot] == kBusyBin && tc->second[slot] == nullptr) {
       grants++;
-      ASSERT_LE(grants, 2u) << "a few blocks, then 64, and as many again but for what leaked away";
       ASSERT_EQ(test::bin_length(tc, slot), pushed + 1);
     }
   }
+  EXPECT_EQ(grants, 2u) << "room for a block, then for 64, and as many again but for what leaked away";
   EXPECT_GE(pushed, half - half * kRoomLeak / kRoomUnit);
   EXPECT_EQ(tc->head[slot], nullptr);
   EXPECT_FALSE(tc->overflowed[slot]);
@@ -399,7 +400,10 @@ TEST_F(BinsTest, ACalmThreadSeesTimePassSoon) {
   const auto pairs_until_a_look = [&] {
     tc->now_ms = os::now_ms() - 100;
     unsigned pairs = 0;
-    for (const uint64_t before = tc->now_ms; tc->now_ms == before; pairs++) push_all(slot, {pop(tc, slot)});
+    for (const uint64_t before = tc->now_ms; tc->now_ms == before; pairs++) {
+      push(tc, slot, pop(tc, slot));
+      if (tc->room[slot] < 0) bin_event_slow(nullptr, slot, tc);
+    }
     return pairs;
   };
   pairs_until_a_look();
