@@ -180,7 +180,7 @@ run_stage() { # NAME SECONDS: runs it within that time, prints its line, adds to
 wanted=()
 case ${1-} in
 -h | --help)
-    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' scripts/check.sh
     exit 0
     ;;
 --list)

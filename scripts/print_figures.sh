@@ -12,7 +12,7 @@ unset MAKEFLAGS MFLAGS LD_PRELOAD
 
 case ${1-} in
 -h | --help)
-    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' scripts/print_figures.sh
     exit 0
     ;;
 esac
