@@ -46,10 +46,7 @@ HZ3_SLOW size_t usable_size_slow(void* p) {
   return look_up("malloc_usable_size", p, b) ? b.usable : 0;
 }
 
-unsigned my_shard() {
-  const ThreadCache* tc = tls_cache;
-  return is_static_cache(tc) ? 0 : tc->shard;
-}
+unsigned my_shard() { return tls_own != nullptr ? tls_own->shard : 0; }
 
 void* fail(int error) {
   errno = error;
@@ -137,9 +134,6 @@ size_t usable_size(void* p) {
   return likely(bytes != 0) ? bytes : usable_size_slow(p);
 }
 
-int trim() {
-  ThreadCache* tc = tls_cache;
-  return reclaim(is_static_cache(tc) ? nullptr : tc);
-}
+int trim() { return reclaim(tls_own); }
 
 }  // namespace hz3::api

@@ -5,6 +5,7 @@
 #include "hz3/budget.hpp"
 #include "hz3/depot.hpp"
 #include "hz3/settings.hpp"
+#include "hz3/sleepers.hpp"
 
 #include <initializer_list>
 #include <utility>
@@ -19,8 +20,8 @@ constexpr unsigned kMostRoom = 64;  // blocks: kLookAfter frees of a malloc and 
 constexpr int32_t kCalmRoom = 16;   // of a new bin, and of one that was looked at
 constexpr unsigned kShort = 8;      // blocks: as far a list is followed to tell a full one from one whose room has leaked away
 
-// A thread that has sent home so many lists of a class in a row, and asked for none, has no use for a second list: when it
-// falls asleep, nobody else could reach that.
+// A thread that has sent home so many lists of a class in a row, and asked for none, has no use for a second list, and
+// should it fall asleep, it keeps little until others come for it.
 constexpr uint8_t kOverflowsOfAHoarder = 8;
 
 constexpr unsigned kLookAfter = kMostRoom * kRoomUnit;  // frees, after which an event looks at the clock
@@ -48,14 +49,6 @@ void send_home(ThreadCache* tc, Slot slot, void* list) {
 }
 
 bool may_exchange(Slot slot) { return Depot::serves(slot) && thread_registry.threads() > 1; }
-
-void shrink_limit(ThreadCache* tc, Slot slot) {
-  const unsigned first = class_info(slot).limit_first;
-  const size_t less = (tc->limit[slot] - first) * class_bytes(slot);
-  tc->limit[slot] = static_cast<uint16_t>(first);
-  tc->granted -= less;
-  process_budget.give(less);
-}
 
 // Leaves a bin little room, so that the next event comes after a few pairs of malloc and free, and looks at the clock: a thread
 // that was busy, and does little now, sees time pass. Not where that event would take the list for a full one.
@@ -148,6 +141,7 @@ void grant_more(ThreadCache* tc, Slot slot) {
 }
 
 void bin_event_slow(void*, uint64_t wide_slot, ThreadCache* tc) noexcept {
+  const sleepers::SlowCall guard(tc);
   const Slot slot = static_cast<Slot>(wide_slot);
   const unsigned most = static_cast<unsigned>(most_in_bin(tc, slot)) / kRoomUnit;
   const unsigned limit = tc->limit[slot], half = half_of(limit);
@@ -186,6 +180,14 @@ void grow_limit(ThreadCache* tc, Slot slot) {
   if (tc->granted + bytes > kThreadBudgetBytes || !process_budget.take(bytes)) return;
   tc->granted += bytes;
   tc->limit[slot] = static_cast<uint16_t>(limit + more);
+}
+
+void shrink_limit(ThreadCache* tc, Slot slot) {
+  const unsigned first = class_info(slot).limit_first;
+  const size_t less = (tc->limit[slot] - first) * class_bytes(slot);
+  tc->limit[slot] = static_cast<uint16_t>(first);
+  tc->granted -= less;
+  process_budget.give(less);
 }
 
 void drop_grants(ThreadCache* tc) {

@@ -1,5 +1,5 @@
 // How the bins of a thread cache are bounded. See hz3/thread_cache.hpp for what the rows mean. All of this runs in slow paths
-// of the thread that owns the cache.
+// of the thread that owns the cache, but what hz3/sleepers.cpp uses.
 #pragma once
 
 #include "hz3/thread_cache.hpp"
@@ -10,13 +10,16 @@ HZ3_ALWAYS_INLINE void* pop(ThreadCache* tc, Slot slot) {
   void* block = tc->head[slot];
   tc->head[slot] = link_of(block);
   tc->room[slot] += kRoomUnit;
+  published(tc);
   return block;
 }
 
 // The caller looks at room afterwards: below 0 it is time for bin_event_slow().
 HZ3_ALWAYS_INLINE void push(ThreadCache* tc, Slot slot, void* block) {
   set_link(block, tc->head[slot]);
+  in_this_order();
   tc->head[slot] = block;
+  published(tc);
   tc->room[slot] -= kRoomUnit + kRoomLeak;
 }
 
@@ -49,6 +52,8 @@ bool use_depot(ThreadCache* tc, Slot slot);
 
 // Doubles the limit of a bin that overflowed and has now run empty, as far as the budgets of the thread and the process allow.
 void grow_limit(ThreadCache* tc, Slot slot);
+// Takes the limit of a bin back to its first value.
+void shrink_limit(ThreadCache* tc, Slot slot);
 // Takes back what limits grew by, in a cache that is given up.
 void drop_grants(ThreadCache* tc);
 // In the child of fork(): only `mine` (or nobody, nullptr) has grants.

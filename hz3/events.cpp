@@ -6,6 +6,7 @@
 #include "hz3/large.hpp"
 #include "hz3/remote/inbox.hpp"
 #include "hz3/settings.hpp"
+#include "hz3/sleepers.hpp"
 
 namespace hz3 {
 namespace {
@@ -39,6 +40,7 @@ HZ3_SLOW void relieve(uint64_t now_ms) {
 uint64_t tick_ms() { return clamp(settings::decay_ms() / 4, 10, 1000); }
 
 bool anything_waits() {
+  if (sleepers::any_awake()) return true;
   if (settings::decay_ms() != settings::kNever && PageHeap::dirty_pages() + large::cached_span_bytes() != 0) return true;
   for (unsigned i = 0; i < kShards; i++)
     if (!remote::Inbox::of(i).empty() || Central::of(i).has_spares()) return true;
@@ -52,6 +54,7 @@ void tick(uint64_t now_ms) {
   if (now_ms < due || !next_tick_ms.compare_exchange_strong(due, now_ms + tick_ms(), std::memory_order_relaxed)) return;
   // Blocks sent to a shard whose threads sleep or have ended must not wait for ever.
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
+  sleepers::tick(now_ms);
   if (unlikely(PageHeap::above_soft_limit())) Depot::send_all_home();
   Depot::send_idle_home();
   for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
@@ -64,6 +67,7 @@ void tick(uint64_t now_ms) {
 }
 
 void slow_call_event(ThreadCache* tc) {
+  const sleepers::SlowCall guard(tc);
   background::attend();
   if (unlikely(PageHeap::above_soft_limit())) relieve(os::now_ms());
   flush_stash_when_due(tc);
@@ -71,7 +75,7 @@ void slow_call_event(ThreadCache* tc) {
   const uint64_t now = os::now_ms();
   if (likely(now == tc->now_ms)) return;
   tc->calm = now - tc->now_ms >= kCalmMs ? kCalmGrants : 0;
-  tc->now_ms = now;
+  __atomic_store_n(&tc->now_ms, now, __ATOMIC_RELAXED);  // no pairs: others see it a moment late
   statistics::add_up();
   PageHeap::set_now(now);
   if constexpr (kDebugChecks) check::cache(tc);
@@ -98,6 +102,7 @@ void take_inbox(ThreadCache* tc) {
 }
 
 void flush_cache(ThreadCache* tc) {
+  const sleepers::SlowCall guard(tc);
   if constexpr (kDebugChecks) check::cache(tc);
   for (Slot slot = 1; slot < kSlots; slot++)
     if (tc->head[slot] != nullptr || tc->second[slot] != nullptr) empty_bin(tc, slot);
@@ -107,6 +112,7 @@ void flush_cache(ThreadCache* tc) {
 
 bool reclaim(ThreadCache* tc) {
   if (tc != nullptr) flush_cache(tc);
+  sleepers::empty_parked(os::now_ms());
   Depot::send_all_home();
   for (unsigned i = 0; i < kShards; i++) {
     remote::drain_to_central(i);
@@ -121,6 +127,7 @@ bool reclaim(ThreadCache* tc) {
 
 void reclaim_for_retry(ThreadCache* tc) {
   reclaim(tc);
+  const sleepers::NoLooks guard;
   arenas.decommit_free();
   if (const uint64_t retired = arenas.retire_empty()) {
     PageHeap::forget_descriptors(retired);

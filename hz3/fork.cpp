@@ -60,8 +60,8 @@ void prepare() {
   bool interrupted = false;
   for (unsigned i = 0; i < kLocks; i++) interrupted = interrupted || lock_at(i).held_by_me();
   if (!interrupted) {
-    ThreadCache* mine = tls_cache;
-    if (!is_static_cache(mine) && !mine->stash.busy()) mine->stash.stash_flush_all();
+    ThreadCache* mine = tls_own;
+    if (mine != nullptr && !mine->stash.busy()) mine->stash.stash_flush_all();
     for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
   }
   for (unsigned i = 0; i < kLocks; i++) {
@@ -74,8 +74,7 @@ void prepare() {
 void parent() { finish(); }
 
 void child() {
-  ThreadCache* mine = tls_cache;
-  thread_registry.keep_only(is_static_cache(mine) ? nullptr : mine);
+  thread_registry.keep_only(tls_own);
   for (unsigned i = 0; i < kShards; i++) remote::Inbox::of(i).abandon();
   background::in_child();
   finish();

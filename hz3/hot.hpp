@@ -39,6 +39,7 @@ void* alloc_large(size_t alignment, size_t bytes, bool* zero);
 HZ3_ALWAYS_INLINE void* pop_hot(ThreadCache* tc, uint64_t slot, void* block) {
   tc->head[slot] = link_of(block);
   tc->room[slot] += kRoomUnit;
+  published(tc);
   return block;
 }
 
@@ -46,7 +47,7 @@ HZ3_ALWAYS_INLINE void* pop_hot(ThreadCache* tc, uint64_t slot, void* block) {
 template <void* (*Miss)(size_t), void* (*Large)(size_t)>
 HZ3_ALWAYS_INLINE void* allocate_hot(size_t bytes) {
   if (unlikely(bytes > kMaxTierBytes)) return Large(bytes);
-  ThreadCache* tc = tls_cache;
+  ThreadCache* tc = cache_in_seat();
   const uint64_t slot = tc->slot_map[(bytes + kQuantum - 1) / kQuantum];
   void* block = as_result(tc->head[slot]);
   if (unlikely(block == nullptr)) return Miss(bytes);
@@ -73,7 +74,7 @@ HZ3_ALWAYS_INLINE void zero_units(char* p, size_t bytes) {
 
 HZ3_ALWAYS_INLINE void* calloc_hot(size_t bytes) {
   if (unlikely(bytes > kMaxTierBytes)) return calloc_slow(bytes);
-  ThreadCache* tc = tls_cache;
+  ThreadCache* tc = cache_in_seat();
   const size_t units = (bytes + kQuantum - 1) / kQuantum;
   const uint64_t slot = tc->slot_map[units];
   void* block = tc->head[slot];
@@ -88,7 +89,7 @@ HZ3_ALWAYS_INLINE void* calloc_hot(size_t bytes) {
 // A block aligned to `alignment`, a power of two, if the thread's bin has one; else nullptr.
 HZ3_ALWAYS_INLINE void* aligned_hot(size_t alignment, size_t bytes) {
   if (unlikely(bytes > kMaxTierBytes || alignment > kPageSize)) return nullptr;
-  ThreadCache* tc = tls_cache;
+  ThreadCache* tc = cache_in_seat();
   uint64_t slot = tc->slot_map[(bytes + kQuantum - 1) / kQuantum];
   // Runs start on a page, so a class whose size is a multiple of the alignment has aligned blocks. The last one is.
   while ((class_bytes(static_cast<Slot>(slot)) & (alignment - 1)) != 0) slot++;
@@ -112,14 +113,16 @@ inline void count_kept(uint64_t mismatch) {
 }
 
 HZ3_ALWAYS_INLINE void free_hot(void* p) {
-  ThreadCache* tc = tls_cache;
+  ThreadCache* tc = cache_in_seat();
   uint64_t low;
   if (unlikely(!find_tag_low(p, low))) return free_slow(p);
   const uint64_t slot = low % kTagSlots, mismatch = low ^ tc->key;
   if (unlikely(static_cast<uint16_t>(mismatch) > tc->accepts[slot])) return free_remote(p, mismatch, tc);
   count_kept(mismatch);
   set_link(p, tc->head[slot]);
+  in_this_order();  // others may follow the list: hz3/sleepers.hpp
   tc->head[slot] = p;
+  published(tc);
   if (unlikely(subtract_below_zero<kRoomUnit + kRoomLeak>(tc->room[slot]))) return bin_event_slow(p, slot, tc);
 }
 

@@ -2,8 +2,13 @@
 // is one file to look at.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
 
 #define HZ3_ALWAYS_INLINE [[gnu::always_inline]] inline
 #define HZ3_SLOW [[gnu::cold, gnu::noinline]]
@@ -37,6 +42,22 @@ HZ3_ALWAYS_INLINE bool subtract_below_zero(int32_t& x) {
   return negative;
 #else
   return (x -= N) < 0;
+#endif
+}
+
+// The compiler leaves the stores before and after it in their order, as the processor does.
+HZ3_ALWAYS_INLINE void in_this_order() { std::atomic_signal_fence(std::memory_order_release); }
+
+// What orders a thread's use of its bins before others' is time (hz3/sleepers.hpp), which ThreadSanitizer does not know of: it
+// is told. Nothing in other builds.
+HZ3_ALWAYS_INLINE void published([[maybe_unused]] void* owned) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_release(owned);
+#endif
+}
+HZ3_ALWAYS_INLINE void published_to_me([[maybe_unused]] void* owned) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_acquire(owned);
 #endif
 }
 

@@ -7,6 +7,7 @@
 #include "hz3/large.hpp"
 #include "hz3/message.hpp"
 #include "hz3/remote/inbox.hpp"
+#include "hz3/sleepers.hpp"
 
 namespace hz3 {
 namespace {
@@ -73,6 +74,8 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
       return batch.head;
     }
   }
+  const sleepers::SlowCall guard(tc);
+  if (unlikely(tc->head[slot] != nullptr)) return pop(tc, slot);  // the cache was parked
   if (use_second(tc, slot)) return pop(tc, slot);  // no event: the frees that it was granted room for lead to one
   slow_call_event(tc);
   if (tc->overflowed[slot] != 0) {
@@ -97,7 +100,7 @@ void* alloc_slow_zero(ThreadCache* tc, Slot slot, bool* zero) {
 
 void* alloc_slow(size_t bytes) noexcept {
   bool zero = false;
-  return alloc_slow_zero(tls_cache, slot_of(bytes), &zero);
+  return alloc_slow_zero(cache_in_seat(), slot_of(bytes), &zero);
 }
 
 void* alloc_large(size_t alignment, size_t bytes, bool* zero) {
@@ -121,10 +124,12 @@ namespace {
 // A block above the tiers, of a bin if there is one of its size.
 HZ3_ALWAYS_INLINE void* large_zero(size_t bytes, bool* zero) {
   if (unlikely(bytes > kMaxBinBytes)) return alloc_large(1, bytes, zero);
-  ThreadCache* tc = tls_cache;
+  ThreadCache* tc = cache_in_seat();
   const Slot slot = slot_of(bytes);
   *zero = false;
   if (unlikely(tc->head[slot] == nullptr)) return alloc_slow_zero(tc, slot, zero);
+  const sleepers::SlowCall guard(tc);
+  if (unlikely(tc->head[slot] == nullptr)) return alloc_slow_zero(tc, slot, zero);  // its bins were emptied meanwhile
   void* block = pop(tc, slot);  // before the event, which may send the rest of the bin home
   // In a program of few and large blocks these are the calls that see time pass.
   if (unlikely(++tc->large_hits % kLargeHitsAnEvent == 0)) slow_call_event(tc);
@@ -140,7 +145,7 @@ void* large_slow(size_t bytes) noexcept {
 
 void* calloc_slow(size_t bytes) noexcept {
   bool zero = false;
-  void* p = bytes <= kMaxTierBytes ? alloc_slow_zero(tls_cache, slot_of(bytes), &zero) : large_zero(bytes, &zero);
+  void* p = bytes <= kMaxTierBytes ? alloc_slow_zero(cache_in_seat(), slot_of(bytes), &zero) : large_zero(bytes, &zero);
   if (p == nullptr) return nullptr;
   if (!zero) return memset(p, 0, bytes);
   if (bytes <= kMaxBinBytes) set_link(p, nullptr);
@@ -184,13 +189,13 @@ void free_slow(void* p) noexcept {
   if (slot == kLargeSlot) {
     if (arena->run(p)->start != p) die("free", p, "not the start of a block");
     large::free(p, tag);
-    if (ThreadCache* tc = tls_cache; !is_static_cache(tc)) slow_call_event(tc);
+    if (ThreadCache* tc = tls_own; tc != nullptr && cache_in_seat() != &ended_cache) slow_call_event(tc);
     return;
   }
   if (slot == 0) die("free", p, "no block starts here: freed before, or never allocated");
-  ThreadCache* tc = tls_cache;
+  ThreadCache* tc = cache_in_seat();
   if (is_static_cache(tc)) {
-    if (tc == &ended_cache || ++early_frees < kFreesBeforeCache) return free_uncached(p, tag);
+    if (tc == &ended_cache || (tls_own == nullptr && ++early_frees < kFreesBeforeCache)) return free_uncached(p, tag);
     tc = own_cache_slow();
     if (tc == nullptr) return free_uncached(p, tag);
   }

@@ -9,12 +9,14 @@
 #include <cstring>
 
 #include "hz3/message.hpp"
+#include "hz3/sleepers.hpp"
 
 namespace hz3 {
 
 constinit ThreadCache fresh_cache{};
 constinit ThreadCache ended_cache{};
 thread_local constinit ThreadCache* tls_cache = &fresh_cache;
+thread_local constinit ThreadCache* tls_own = nullptr;
 constinit ThreadRegistry thread_registry{};
 
 namespace {
@@ -33,17 +35,19 @@ pthread_key_t exit_key;
 uint32_t exit_key_state = 0;  // atomic. 0 none, 1 being made, 2 made; 3 the system has none left
 
 void give_up(ThreadCache* tc, ThreadCache* instead) {
+  sleepers::unseat(tc);
   flush_cache(tc);
   drop_grants(tc);
   if constexpr (kDebugChecks) check::is_empty(tc, "I2", "a cache that is given up still holds a block");
   tls_cache = instead;
+  tls_own = nullptr;
   thread_registry.detach(tc);
 }
 
 // Runs as a TSD destructor. Puts itself back until the last round, because destructors of other keys may still free.
 void on_thread_exit(void* value) {
   ThreadCache* tc = static_cast<ThreadCache*>(value);
-  if (tc != tls_cache) return;
+  if (tc != tls_own) return;
   if (++tc->destructor_rounds <= kDestructorRounds && pthread_setspecific(exit_key, tc) == 0) return;
   give_up(tc, &ended_cache);
   background::thread_ended();
@@ -72,14 +76,20 @@ bool have_exit_key() {
 }  // namespace
 
 ThreadCache* own_cache_slow() {
-  ThreadCache* tc = tls_cache;
+  ThreadCache* tc = cache_in_seat();
   if (likely(!is_static_cache(tc))) return tc;
   if constexpr (kDebugChecks) check::is_empty(tc, "I15", "a static cache holds a block");
-  if (tc == &ended_cache || !have_exit_key()) return nullptr;
+  if (tc == &ended_cache) return nullptr;
+  if (tls_own != nullptr) {  // it was parked
+    sleepers::wake(tls_own);
+    return tls_own;
+  }
+  if (!have_exit_key()) return nullptr;
   tc = thread_registry.attach();
   if (tc == nullptr) return nullptr;
-  tls_cache = tc;  // before pthread_setspecific, which may call calloc
+  tls_cache = tls_own = tc;  // before pthread_setspecific, which may call calloc
   if (likely(pthread_setspecific(exit_key, tc) == 0)) {
+    sleepers::seat(tc);
     if constexpr (kCollisionShot || kCollisionFailfast)
       if (tc->collides) tell_of_collision(tc);
     return tc;
@@ -127,6 +137,8 @@ ThreadCache* ThreadRegistry::attach() {
   tc->key = local_key(shard);
   tc->in_use = true;
   tc->destructor_rounds = 0;
+  tc->seat = nullptr;
+  tc->in_slow_call = tc->parked = tc->emptied = false;
   tc->stash_waits = 0;
   memcpy(tc->slot_map, kClassTables.slot_of, sizeof tc->slot_map);
   reset_bins(tc);
@@ -166,6 +178,7 @@ void ThreadRegistry::put_free(ThreadCache* tc) {
 
 void ThreadRegistry::keep_only(ThreadCache* mine) {
   keep_grants_of(mine);
+  sleepers::keep_only(mine);
   for (unsigned i = 0; i < kShards; i++) live_[i] = 0;  // plain: there is no other thread
   free_ = nullptr;
   free_count_.store(0, std::memory_order_relaxed);

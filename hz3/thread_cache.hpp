@@ -1,6 +1,7 @@
 // The thread cache: per thread one LIFO list of free blocks for each bin, and the remote stash.
 //
-// Owner: its thread; nobody else reads or writes one while the thread lives. Structures are recycled and never unmapped.
+// Owner: its thread. Nobody else reads or writes one while the thread lives, but as hz3/sleepers.hpp says. Structures are
+// recycled and never unmapped.
 //
 // A bin's limit adapts in slow paths alone: it doubles when a bin that overflowed runs empty (what was sent home would have
 // been of use), and falls back when nothing was freed into the bin for the decay time. Programs that only grow, or only
@@ -8,6 +9,7 @@
 //
 // Life of a thread's `tls_cache`:
 //   &fresh_cache ──first malloc, or the kFreesBeforeCache-th free──► a cache of its own ──last TSD destructor──► &ended_cache
+//   a cache of its own ──the thread sleeps, and is parked──► &fresh_cache ──its next call──► the same cache
 // Both static caches are empty for ever and match no tag, so that the hot path needs no test for them: every malloc misses
 // and every free is "not local", and the slow paths find out why.
 //
@@ -28,6 +30,8 @@
 // what the depot has no room for, and all else that leaves a bin, goes to its owners by their tags. Smaller blocks go to their
 // owners at once, by the stash: two threads that write to neighbours would pay for it with each access.
 #pragma once
+
+#include <pthread.h>
 
 #include "hz3/remote/stash.hpp"
 
@@ -56,15 +60,22 @@ struct alignas(2 * kCacheLine) ThreadCache {
   // caches all are 0, a slot that is always empty.
   uint8_t slot_map[kMaxTierBytes / kQuantum + 1];
   uint16_t at_most[kSlots];      // blocks in the list when all room is used up
-  void* second[kSlots];          // a list that was full; nullptr when there is none
+  void* second[kSlots];          // a list that was full; nullptr when there is none. Of one that is emptied, see sleepers.hpp
   uint16_t second_most[kSlots];  // blocks in it at most
   uint16_t limit[kSlots];        // blocks that the bin may hold; adapts between limit_first and limit_most of the class
   uint8_t overflowed[kSlots];    // how often since it last ran empty; no further than it matters
   uint32_t shard;
+  bool in_slow_call;  // atomic, as the next: see hz3/sleepers.hpp
+  bool parked;
+  bool emptied;               // under the registry's lock, as the next three
+  ThreadCache** seat;         // the thread's tls_cache, while others may take the cache from there
+  uint64_t parked_ms;         // when they did
+  uint64_t woken_ms;          // when the thread was seated or woken
+  pthread_mutex_t alive;      // a robust one, held by the thread while it is seated
   uint32_t frees_since_look;  // at the clock, counted when bins get room for them
   uint32_t stash_waits;       // slow calls since the stash was last flushed
   uint32_t large_hits;        // mallocs of large bins that had a block
-  uint64_t now_ms;            // when the thread was last in a slow path
+  uint64_t now_ms;            // atomic: when the thread was last in a slow path
   uint8_t calm;               // so many more grants of room are small: when it was there last, the time before was long ago
   uint64_t trimmed_ms;        // when bins were last looked at for trimming
   Slot next_trim;
@@ -78,6 +89,11 @@ struct alignas(2 * kCacheLine) ThreadCache {
 HZ3_HIDDEN extern ThreadCache fresh_cache;
 HZ3_HIDDEN extern ThreadCache ended_cache;
 HZ3_HIDDEN extern thread_local constinit ThreadCache* tls_cache;
+// What the hot path works with. Others put &fresh_cache there when they park the thread's cache: so it is read once by each
+// call. relaxed: pairs, by time, with the exchange in sleepers.cpp
+HZ3_ALWAYS_INLINE ThreadCache* cache_in_seat() { return racy_read(tls_cache); }
+// The thread's cache also while that is parked; nullptr when it has none.
+HZ3_HIDDEN extern thread_local constinit ThreadCache* tls_own;
 
 inline constexpr int32_t kBusyBin = INT32_MIN;
 
@@ -122,6 +138,8 @@ class ThreadRegistry {
   // relaxed, as caches(): a hint by which nothing is read; what it leads to is behind the shard's lock
   unsigned live_threads(unsigned shard) const { return __atomic_load_n(&live_[shard], __ATOMIC_RELAXED); }
   size_t caches() const { return __atomic_load_n(&count_, __ATOMIC_RELAXED); }
+  // Of the list by `next`. Under the lock.
+  ThreadCache* first() { return all_; }
   size_t threads() const { return caches() - free_count_.load(std::memory_order_relaxed); }
   // In the child of fork(): only `mine` still has a thread.
   void keep_only(ThreadCache* mine);

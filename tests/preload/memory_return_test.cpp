@@ -122,6 +122,35 @@ TEST(MemoryReturn, of_a_thread_that_sleeps_after_freeing) {
   }
 }
 
+// Threads that turned their working sets over and over, so that their bins grew and the blocks in them are of pages all over
+// the heap. What their bins hold is reached while they sleep.
+TEST(MemoryReturn, of_threads_that_sleep_after_much_work) {
+  SKIP_WITHOUT_LIBRARY("keeps what is free in its arenas");
+  constexpr size_t kThreads = 8;
+  const size_t before = resident_bytes();
+  std::vector<std::unique_ptr<SleepingThread>> sleepers;
+  std::atomic<size_t> peak{0};
+  for (size_t t = 0; t < kThreads; ++t)
+    sleepers.push_back(std::make_unique<SleepingThread>([&, t] {
+      Random random{t};
+      std::vector<char*> blocks;
+      const auto block = [&] {
+        const size_t size = 16 + random.below(2032);
+        return static_cast<char*>(memset(malloc(size), 1, size));
+      };
+      while (blocks.size() < kBulk / kThreads / 1040) blocks.push_back(block());
+      for (size_t i = 0; i < blocks.size() * 4; ++i) {
+        char*& slot = blocks[random.below(blocks.size())];
+        free(slot);
+        slot = block();
+      }
+      peak = std::max(peak.load(), resident_bytes());
+      for (char* each : blocks) free(each);
+    }));
+  ASSERT_GT(peak.load(), before + kBulk / kThreads);
+  EXPECT_LT(tick_until_resident_below(before + kKept / 2), before + kKept);
+}
+
 TEST(MemoryReturn, freed_by_others_while_the_owner_sleeps) {
   SKIP_WITHOUT_LIBRARY("trims the main arena only");
   for (size_t size : kSizes) {
