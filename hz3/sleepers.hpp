@@ -4,11 +4,10 @@
 // them: they are taken from where it finds them. Three steps, all under the registry's lock:
 //
 //   parked    A thread that did not look at the clock for the decay time (100 ms at least) finds &fresh_cache in its tls_cache
-//   (`seat`) instead of its
-//             cache. Its next call misses, as a thread's first does, and takes the cache back: wake(), by the same lock.
+//             (`seat`) instead of its cache. Its next call misses, as a thread's first does, and takes the cache back: wake(),
+//             by the same lock.
 //   emptied   At a later tick, kGraceMs on, the bins of a cache that is still parked go home: the second lists whole, the first
-//             ones from their second block on. Nothing is written into a first list: where it is to be cut is noted in
-//             second[].
+//             ones from their second block on. Nothing is written into a first list: where to cut it is noted in second[].
 //   woken     The thread cuts its lists there, and counts what is left.
 //
 // What makes this right:
@@ -23,11 +22,10 @@
 //   - Slow calls change all the rest. They set in_slow_call and then look at `parked` (SlowCall); who parks stores `parked`,
 //   and
 //     looks at in_slow_call kGraceMs later. A slow call that did not see `parked` looked before that was stored, or a moment
-//     later, and its mark was stored before it looked; so the mark is seen. No fence is needed: time is one. Who empties
-//     looks at that mark before it looks at the seat, where a slow call may have another cache for a moment.
+//     later, and its mark was stored before it looked; so the mark is seen. No fence is needed: time is one. Who empties looks
+//     at that mark before it looks at the seat, where a slow call may have another cache for a moment.
 //   - `seat` leads into the thread's TLS. It is nullptr before the thread's end; of a thread that ended without a word the
-//   kernel
-//     says so by the mutex that it held, `alive`.
+//     kernel says so by the mutex that it held, `alive`.
 #pragma once
 
 #include <atomic>
