@@ -70,8 +70,8 @@ bool create(uint32_t awake) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   // What starting a thread allocates is not taken from, and not put into, a cache whose thread is in the midst of something.
-  ThreadCache* mine = cache_in_seat();
-  __atomic_store_n(&tls_cache, &ended_cache, __ATOMIC_RELAXED);
+  // relaxed: an exchange, so that who parks the cache at this moment (sleepers::park) is not undone
+  ThreadCache* mine = __atomic_exchange_n(&tls_cache, &ended_cache, __ATOMIC_RELAXED);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -80,8 +80,7 @@ bool create(uint32_t awake) {
   void* argument = reinterpret_cast<void*>(uintptr_t{awake});
   const bool done = pthread_create(&thread, &attributes, run, argument) == 0;
   pthread_attr_destroy(&attributes);
-  // What others parked meanwhile, they find in its seat again.
-  __atomic_store_n(&tls_cache, tls_own != nullptr ? tls_own : mine, __ATOMIC_RELAXED);
+  __atomic_store_n(&tls_cache, mine, __ATOMIC_RELAXED);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   errno = saved;
   return done;
