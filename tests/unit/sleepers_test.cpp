@@ -69,7 +69,7 @@ class Sleepers : public testing::Test {
   static bool is_parked(const ThreadCache* tc) { return *tc->seat == &fresh_cache; }
   // Blocks with a link each, in order, in the first list of a bin that has room for them.
   static Blocks put_into_bin(ThreadCache* tc, Slot slot, unsigned n) {
-    const Blocks blocks = test::blocks_of(tc->shard, slot, n);
+    Blocks blocks = test::blocks_of(tc->shard, slot, n);
     tc->head[slot] = test::list_of(blocks);
     grant_room(tc, slot, n);
     return blocks;
