@@ -153,7 +153,7 @@ TEST_F(Events, BinsOfAThreadThatComesByRarelyAreTrimmedByAge) {
   if constexpr (kPurgeDecayMs == 0) GTEST_SKIP() << "every slow call trims";
   const auto in_use = [] {
     unsigned n = 0;
-    for (Slot slot = 1; slot <= kTierBins; slot++) n += test::bin_length(tls_cache, slot) != 0;
+    for (Slot slot = 1; slot <= kTierBins; slot++) n += test::bin_length(tls_own, slot) != 0;
     return n;
   };
   for (Slot slot = 1; slot <= kTierBins; slot++) free_hot(malloc_hot(class_bytes(slot)));
@@ -181,7 +181,7 @@ TEST_F(Events, BinsOfAThreadThatComesByRarelyAreTrimmedByAge) {
 TEST_F(Events, ReclaimGivesBackWhatAnyoneHoldsAndTellsWhetherThereWasAny) {
   Worker worker;
   const unsigned other = worker.cache()->shard;
-  worker.run([] { flush_cache(tls_cache); });
+  worker.run([] { flush_cache(tls_own); });
   api::trim();
   EXPECT_EQ(api::trim(), 0) << "there is nothing";
   Blocks blocks;

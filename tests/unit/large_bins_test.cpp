@@ -169,7 +169,7 @@ TEST_F(LargeBins, TheEndOfAThreadGivesThemBack) {
   test::in_thread([&] {
     for (Slot slot = kFirstLarge + 1; slot < kSlots; slot++) blocks.push_back(malloc_hot(class_bytes(slot)));
     for (void* b : blocks) free_hot(b);
-    EXPECT_EQ(test::blocks_in_bins(tls_cache), blocks.size());
+    EXPECT_EQ(test::blocks_in_bins(tls_own), blocks.size());
   });
   for (void* b : blocks) EXPECT_EQ(tag_of(b), 0u);
 }
@@ -275,7 +275,7 @@ TEST_F(RemoteLargeBins, ThreadsThatHandThemToEachOther) {
           ASSERT_GE(api::usable_size(q), now);
         }
         free_hot(q);
-        ASSERT_EQ(tls_cache->stash.entries(), 0u) << "none waits in the stash";
+        ASSERT_EQ(tls_own->stash.entries(), 0u) << "none waits in the stash";
       }
     });
   for (std::thread& t : threads) t.join();

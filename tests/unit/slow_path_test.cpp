@@ -179,7 +179,7 @@ TEST_F(Borrow, ClassesThatShareCacheLinesOnlyFromShardsWithoutThreads) {
     EXPECT_EQ(shard_of_new_block(shares), tc->shard);
     tc->shards_asked = 0;
     EXPECT_EQ(shard_of_new_block(slot), next_shard()) << "whose blocks have lines of their own";
-    worker.run([] { flush_cache(tls_cache); });
+    worker.run([] { flush_cache(tls_own); });
   }
   ASSERT_EQ(thread_registry.live_threads(next_shard()), 0u);
   Central::of(tc->shard).release_all_spares();

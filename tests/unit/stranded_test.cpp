@@ -46,7 +46,7 @@ TEST_F(Stranded, ProducersEndedAndConsumersDoNothingButFree) {
     consumer.run([&] {
       for (Blocks& of_one : blocks)
         for (void* b : of_one) free_hot(b);
-      tls_cache->stash.stash_flush_all();  // as it does within its next few slow calls
+      tls_own->stash.stash_flush_all();  // as it does within its next few slow calls
     });
     ticks(1);
     EXPECT_LT(bytes_in_use(), kHeld / 4);

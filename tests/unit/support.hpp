@@ -95,8 +95,8 @@ void in_thread(F f) {
 // The calling thread's cache. Its bins are those of a busy thread, however long the test has waited for a processor.
 inline ThreadCache* my_cache() {
   free_hot(malloc_hot(16));
-  tls_cache->calm = 0;
-  return tls_cache;
+  tls_own->calm = 0;
+  return tls_own;
 }
 
 inline unsigned list_length(const void* list) {

@@ -117,7 +117,7 @@ TEST_F(ThreadCacheTest, WhatAThreadHeldIsBackWhenItHasEnded) {
       for (int i = 0; i < 40; i++) blocks.push_back(malloc_hot(bytes));
     for (void* b : blocks) free_hot(b);
     for (void* b : foreign) free_hot(b);
-    EXPECT_GT(test::blocks_in_bins(tls_cache), 0u);
+    EXPECT_GT(test::blocks_in_bins(tls_own), 0u);
   });
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
   flush_cache(test::my_cache());

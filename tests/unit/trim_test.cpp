@@ -106,7 +106,7 @@ TEST_F(Trim, WhatIsInMemoryIsInRunsThatAreInUse) {
       sleepers[i % 3].run([&] { free_hot(live[i]); });
     }
   }
-  for (Worker& sleeper : sleepers) sleeper.run([] { tls_cache->stash.stash_flush_all(); });
+  for (Worker& sleeper : sleepers) sleeper.run([] { tls_own->stash.stash_flush_all(); });
   EXPECT_FALSE(nothing_waits());
 
   EXPECT_EQ(api::trim(), 1);
@@ -120,7 +120,7 @@ TEST_F(Trim, WhatIsInMemoryIsInRunsThatAreInUse) {
   for (const char* page : resident_pages()) wrong += allowed.count(page) != 0 ? 0 : 1;
   EXPECT_EQ(wrong, 0u) << "pages in memory that belong to nobody";
   for (void* b : kept) free_hot(b);
-  for (Worker& sleeper : sleepers) sleeper.run([] { flush_cache(tls_cache); });
+  for (Worker& sleeper : sleepers) sleeper.run([] { flush_cache(tls_own); });
 }
 
 // Those of threads that have ended wait for new ones; what is in them is given back.

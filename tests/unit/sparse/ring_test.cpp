@@ -184,7 +184,7 @@ TEST_F(Ring, ThreadsThatFreeEachOthersBlocks) {
       for (void* p : blocks) {
         ASSERT_TRUE(test::all_bytes(p, 48, 0x5a));
         free_hot(p);
-        ASSERT_LT(tls_cache->stash.entries(), remote::kFlushBatch);
+        ASSERT_LT(tls_own->stash.entries(), remote::kFlushBatch);
       }
     };
     for (int round = 0; round < 3; round++) {

@@ -49,7 +49,7 @@ TEST_F(Counters, ABlockGoesThroughStashInboxAndCentral) {
     EXPECT_EQ(c[statistics::kKept], 0u);
     EXPECT_EQ(c[statistics::kStashed], 0u);
     EXPECT_EQ(statistics::atomics_of_all(c), 0u) << "they wait in the stash";
-    tls_cache->stash.stash_flush_all();
+    tls_own->stash.stash_flush_all();
     c = counted();
     EXPECT_EQ(c[statistics::kStashed], 100u);
     EXPECT_EQ(c[statistics::kHandOvers], 1u);
