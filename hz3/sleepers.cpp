@@ -144,10 +144,6 @@ void go_round(uint64_t now_ms, uint64_t sleeps_after, unsigned looks, unsigned m
 
 unsigned caches() { return static_cast<unsigned>(thread_registry.caches()); }
 
-}  // namespace
-
-namespace {
-
 // Not for ThreadSanitizer, which would take what is never waited for as a part of the order of the program's locks.
 bool hold([[maybe_unused]] ThreadCache* tc) {
 #if defined(__SANITIZE_THREAD__)

@@ -28,7 +28,7 @@ stages=(
     'golden     600 exported names, instruction counts of the hot path'
     'build     1500 the build system itself, both compilers, clang-tidy'
     'frozen     600 the frozen lanes are still the same bytes'
-    'model      300 the protocols of remote frees and of sleepers, every state of a model of each; and models that are broken on purpose'
+    'model      300 the protocols of remote frees and of sleepers: every state of a model of each, and of broken ones'
     'real       900 real programs under every lane, output compared with glibc'
     'bench      420 the benchmarks, their tools and those of experiments: right, not fast'
     'stress     600 a minute of the randomized stress tests'
