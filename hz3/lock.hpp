@@ -52,6 +52,17 @@ class Mutex {
     if (!state_.compare_exchange_strong(expected, me << 1, std::memory_order_acquire, std::memory_order_relaxed)) lock_slow(me);
   }
 
+  bool try_lock() {
+    uint32_t me = thread_identity;
+    if (unlikely(me == 0)) me = make_thread_identity();
+    uint32_t expected = 0;
+    // acquire: pairs with the release in unlock()
+    if (!state_.compare_exchange_strong(expected, me << 1, std::memory_order_acquire, std::memory_order_relaxed)) return false;
+    statistics::count(statistics::kLocks);
+    if constexpr (kDebugChecks) locks_held.note_locked();
+    return true;
+  }
+
   void unlock() {
     if constexpr (kDebugChecks) locks_held.note_unlocked();
     unlock_in_order();

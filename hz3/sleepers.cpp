@@ -62,7 +62,7 @@ void park(ThreadCache* tc, uint64_t now_ms) {
 }
 
 bool may_empty(ThreadCache* tc, uint64_t now_ms) {
-  if (tc->emptied || !passed(now_ms, tc->parked_ms, kGraceMs)) return false;
+  if (!passed(now_ms, tc->parked_ms, kGraceMs)) return false;
   // acquire: pairs with the release of ~SlowCall(), so that all is seen that the thread's last slow call left, its seat, too
   if (__atomic_load_n(&tc->in_slow_call, __ATOMIC_ACQUIRE)) return false;
   if (__atomic_load_n(tc->seat, __ATOMIC_RELAXED) == &fresh_cache) return true;
@@ -194,6 +194,15 @@ void wake(ThreadCache* tc) {
     any = wake_locked(tc);
   }
   if (any) background::attend();
+}
+
+bool try_wake(ThreadCache* tc) {
+  Mutex& lock = thread_registry.mutex();
+  if (!lock.try_lock()) return false;
+  const bool any = wake_locked(tc);
+  lock.unlock();
+  if (any) background::attend();
+  return true;
 }
 
 void unseat(ThreadCache* tc) {

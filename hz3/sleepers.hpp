@@ -43,6 +43,8 @@ void seat(ThreadCache* tc);
 void unseat(ThreadCache* tc);
 // Puts the calling thread's cache back where its hot path finds it.
 HZ3_SLOW void wake(ThreadCache* tc);
+// The same, but does not wait for the lock: false when that is taken. In a child of a bare clone() it may be, for ever.
+HZ3_SLOW bool try_wake(ThreadCache* tc);
 
 // Parks those who sleep, and empties the bins of those who were parked: so many blocks that no tick takes long. Any thread.
 void tick(uint64_t now_ms);

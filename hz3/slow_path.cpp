@@ -196,6 +196,11 @@ void free_slow(void* p) noexcept {
   ThreadCache* tc = cache_in_seat();
   if (is_static_cache(tc)) {
     if (tc == &ended_cache || (tls_own == nullptr && ++early_frees < kFreesBeforeCache)) return free_uncached(p, tag);
+    if (tls_own != nullptr && !sleepers::try_wake(tls_own)) {  // it stays parked, and others do not reach its stash
+      statistics::count(statistics::kRemote);
+      send_away(tls_own, tag_shard(tag), slot, p);
+      return;
+    }
     tc = own_cache_slow();
     if (tc == nullptr) return free_uncached(p, tag);
   }

@@ -40,7 +40,7 @@ class Sleepers : public testing::Test {
   }
   // As a thread leaves a bin that it made good use of: more than one list, a limit that grew.
   static void fill_bins() {
-    for (size_t size : {16, 64, 200, 1000, 4000, 20000, 100000, 300000}) {
+    for (size_t size : {16, 64, 200, 1000, 4000, 20000, 100000, 250000}) {
       const unsigned n = static_cast<unsigned>(class_info(slot_of(size)).limit_first) * 3;
       Blocks blocks(n < 200 ? n : 200);
       for (int round = 0; round < 3; round++) {
@@ -136,6 +136,31 @@ TEST_F(Sleepers, FreeOfAParkedThreadGoesIntoItsBin) {
   sleeper.run([&] { free_hot(block); });
   EXPECT_FALSE(is_parked(tc));
   EXPECT_EQ(tc->head[slot_of(64)], block);
+}
+
+// As in a child of a bare clone(), where who held it is gone: the thread stays parked, and puts the block into its stash.
+TEST_F(Sleepers, AFreeDoesNotWaitForALock) {
+  Worker sleeper;
+  ThreadCache* tc = sleeper.cache();
+  Blocks blocks(3);
+  sleeper.run([&] {
+    for (void*& b : blocks) b = malloc_hot(64);
+  });
+  ticks(1);
+  ASSERT_TRUE(is_parked(tc));
+  const unsigned before = tc->stash.entries();
+  {
+    const LockGuard guard(thread_registry.mutex());
+    sleeper.run([&] {
+      for (void* b : blocks) free_hot(b);
+    });
+    EXPECT_TRUE(is_parked(tc));
+    EXPECT_EQ(tc->stash.entries(), before + 3);
+  }
+  sleeper.run([] { free_hot(malloc_hot(64)); });
+  EXPECT_FALSE(is_parked(tc));
+  sleeper.run([] { flush_cache(tls_own); });
+  EXPECT_EQ(tc->stash.entries(), 0u);
 }
 
 TEST_F(Sleepers, OneInASlowCallIsLeftAlone) {
