@@ -53,7 +53,8 @@ class Scenarios(_support.BenchTest):
                 # Large blocks are 2 MiB in the mean, and the last one of each of 32 threads goes beyond.
                 slack = 8 if scenario == "large" else 2 if scenario in ("crowds", "sleep") else 0.5
                 self.assertLess(figures["most_live"], most + slack)
-                if scenario != "threads":
+                # How far the producer of `pipe` gets ahead is the scheduler's affair.
+                if scenario not in ("threads", "pipe"):
                     self.assertGreater(figures["most_live"], 0.6 * most)
                 if end is not None:
                     self.assertAlmostEqual(figures["live"], end, delta=0.3)
