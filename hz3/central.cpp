@@ -25,8 +25,24 @@ void Central::unlist(Run* run) {
   run->list = Run::kNoList;
 }
 
-// Puts a run on the list that its number of available blocks asks for.
+void Central::set_warm(Slot slot, bool warm) {
+  std::atomic<uint64_t>& word = warm_[slot / 64];
+  const uint64_t bit = uint64_t{1} << slot % 64, before = word.load(std::memory_order_relaxed);
+  word.store(warm ? before | bit : before & ~bit, std::memory_order_relaxed);
+}
+
+void Central::list(Run* run, unsigned list) {
+  Run*& first = list_[run->slot][list];
+  run->list = static_cast<uint8_t>(list);
+  run->prev = nullptr;
+  run->next = first;
+  if (first != nullptr) first->prev = run;
+  first = run;
+}
+
+// Puts a run, of which blocks came or went, on the list that its number of available blocks asks for.
 void Central::relist(Run* run) {
+  run->idle = 0;
   const unsigned available = run->available();
   static_assert(kFullness == 4);
   const unsigned capacity = run->capacity;
@@ -35,18 +51,14 @@ void Central::relist(Run* run) {
                                              (available * 4 > capacity * 3);
   if (want == run->list) return;
   unlist(run);
-  if (want == Run::kNoList) return;
-  Run*& first = list_[run->slot][want];
-  run->list = static_cast<uint8_t>(want);
-  run->prev = nullptr;
-  run->next = first;
-  if (first != nullptr) first->prev = run;
-  first = run;
+  if (want != Run::kNoList) list(run, want);
 }
 
-// Blocks that came back first, they are in memory already; then some that were never used.
+// Blocks that came back first, they are in memory already; then those of a page that was given back, then some that were never
+// used.
 void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
   const ClassInfo& c = class_info(run->slot);
+  if (unlikely(run->free_count == 0 && run->cold != 0)) warm(run);
   if (run->free_count != 0) {
     unsigned n = run->free_count;
     void* first = run->free;
@@ -84,7 +96,7 @@ void Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
   constexpr unsigned kRunsPerRefill = 4;  // the shard is locked: a refill is kept short
   for (unsigned visited = 0; visited < kRunsPerRefill && batch.count < want; visited++) {
     Run* run = nullptr;
-    for (unsigned f = 0; f < kFullness && run == nullptr; f++) run = list_[slot][f];
+    for (unsigned f = 0; f < kLists && run == nullptr; f++) run = list_[slot][f];
     // Carving is for those who would get nothing.
     if (batch.count != 0 && (run == nullptr || run->free_count == 0)) break;
     if (run == nullptr) {
@@ -95,7 +107,8 @@ void Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
       count_runs(slot, 1);
       // Carved anew: from its start to its end, without a read of what is in it.
       run->free = nullptr;
-      run->free_count = run->carved = 0;
+      run->free_count = run->cold_count = run->carved = 0;
+      run->cold = 0;
       run->zero = false;
     }
     take_from_run(run, want, batch);
@@ -118,7 +131,8 @@ Batch Central::make(Slot slot, unsigned want) {
   if (run == nullptr) return take(slot, want);  // what came back meanwhile
   run->slot = static_cast<uint8_t>(slot);
   run->shard = static_cast<uint8_t>(self());
-  run->free_count = run->carved = run->most_carved = 0;
+  run->free_count = run->cold_count = run->carved = run->most_carved = 0;
+  run->cold = 0;
   run->capacity = shape.blocks;
   run->segment->arena->label(run->start, tagged_pages(run), make_tag(slot, self()), run);
   Batch batch{nullptr, 0, false};
@@ -170,7 +184,7 @@ void* Central::put(void* list) {
       void* last = nullptr;
       unsigned back = 0;
       do {
-        fault = fault_of(run, list, run->free_count + back);
+        fault = fault_of(run, list, run->back() + back);
         if (unlikely(fault != nullptr)) break;
         last = list;
         list = link_of(list);
@@ -180,6 +194,7 @@ void* Central::put(void* list) {
       set_link(last, run->free);
       run->free = first;
       freed = account(run, back, freed);
+      if (run->list != Run::kNoList && may_cool(run)) set_warm(run->slot, true);
     }
   }
   if (unlikely(fault != nullptr)) die("free", list, fault);  // without the lock: a handler of SIGABRT may allocate
@@ -205,10 +220,10 @@ void return_home(void* list) {
 Run* Central::retire(Run* run, Run* freed) {
   unlist(run);
   count_runs(run->slot, -1);
-  count_returned(run->slot, -static_cast<int>(run->free_count));
+  count_returned(run->slot, -static_cast<int>(run->back()));
   Run*& spare = spare_[run->slot];
   if (spare == nullptr && run->slot <= kSparesUpTo) {
-    run->old_spare = false;
+    run->idle = 0;
     spare = run;
     count_spares(1);
     return freed;
@@ -239,7 +254,7 @@ void Central::release_spares_if(bool (*idle)(const Run*)) {
         spare = nullptr;
         count_spares(-1);
       } else {
-        spare->old_spare = true;
+        spare->idle = 1;
       }
     }
   }
@@ -247,7 +262,7 @@ void Central::release_spares_if(bool (*idle)(const Run*)) {
 }
 
 void Central::release_old_spares() {
-  release_spares_if([](const Run* run) { return run->old_spare; });
+  release_spares_if([](const Run* run) { return run->idle != 0; });
 }
 
 void Central::release_all_spares() {
@@ -255,13 +270,17 @@ void Central::release_all_spares() {
 }
 
 void Central::check_run(const Run* run, Slot slot, unsigned list) const {
+  const size_t size = class_bytes(slot);
   unsigned n = 0;
   for (void* b = run->free; b != nullptr && n <= run->free_count; b = link_of(b), n++) {
     const size_t offset = static_cast<size_t>(static_cast<char*>(b) - run->start);
-    if (run_of(b) != run || offset % class_bytes(slot) != 0 || offset / class_bytes(slot) >= run->carved)
+    if (run_of(b) != run || offset % size != 0 || offset / size >= run->carved || run->is_cold(offset))
       invariant_failed("I1", "a run's free list holds a block that is not of it");
   }
   if (n != run->free_count) invariant_failed("I5", "a run's free count is not the length of its list");
+  unsigned cold = 0;
+  for (unsigned i = 0; i < run->carved && run->cold != 0; i++) cold += run->is_cold(i * size);
+  if (cold != run->cold_count) invariant_failed("I5", "a run's cold pages do not have as many blocks as are counted");
   if (run->all_free()) invariant_failed("I5", "a run whose blocks are all free did not return to its segment");
   if (run->list != list || run->slot != slot || run->available() == 0) invariant_failed("I5", "a run is on a wrong list");
   for (unsigned page = 0; page < run->pages; page++)
@@ -274,11 +293,11 @@ void Central::check() {
   unsigned spares = 0;
   for (Slot slot = 1; slot < kSlots; slot++) {
     unsigned runs = 0, returned = 0;
-    for (unsigned f = 0; f < kFullness; f++)
+    for (unsigned f = 0; f < kLists; f++)
       for (const Run* run = list_[slot][f]; run != nullptr; run = run->next) {
         check_run(run, slot, f);
         runs++;
-        returned += run->free_count;
+        returned += run->back();
       }
     if (returned != returned_[slot] || runs > runs_[slot])
       invariant_failed("I5", "the counts of a class are not those of its runs");
@@ -293,11 +312,11 @@ Central::Totals Central::totals() {
   Totals t;
   LockGuard guard(lock_);
   for (Slot slot = 1; slot < kSlots; slot++)
-    for (unsigned f = 0; f < kFullness; f++)
+    for (unsigned f = 0; f < kLists; f++)
       for (Run* run = list_[slot][f]; run != nullptr; run = run->next) {
         t.runs++;
         t.run_bytes += size_t{run->pages} << kPageShift;
-        t.free_bytes += size_t{run->free_count} * class_bytes(slot);
+        t.free_bytes += size_t{run->back()} * class_bytes(slot);
       }
   return t;
 }

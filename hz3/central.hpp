@@ -4,6 +4,9 @@
 // A run is on the list of its fullness while it has something to give, on none while it has not, and leaves the shard when
 // its last block comes back, or a tick later when it is the bin's spare. Refills take from the fullest run first, so that
 // sparse ones empty.
+//
+// A run from which nothing was taken, and to which nothing came back, for the decay time gives those of its pages to the kernel
+// in which all blocks are free, and is on the list of cold runs from then on, from which refills take last (cool()).
 #pragma once
 
 #include "hz3/lock.hpp"
@@ -49,6 +52,15 @@ class Central {
   void release_spares() {
     if (has_spares()) release_old_spares();
   }
+  // Gives pages back of runs that have blocks in use, and have been idle for so many calls; 0: of all. Called once a tick. No
+  // lock is held while the kernel works: the purge takes the free blocks of a run for so long, as a thread would.
+  void cool(unsigned idle_ticks) {
+    if (has_warm()) cool_warm(idle_ticks);
+  }
+  // Whether there are runs that cool() has still to look at. A moment old; never where huge pages are asked for, which a purge
+  // of parts would break up.
+  bool has_warm() const { return (warm_word(0) | warm_word(1)) != 0 && cools(); }
+
   bool has_spares() const { return spares_.load(std::memory_order_relaxed) != 0; }
   // Gives all of them.
   void release_all_spares();
@@ -63,6 +75,7 @@ class Central {
 
  private:
   static constexpr unsigned kFullness = 4;
+  static constexpr unsigned kCold = kFullness, kLists = kFullness + 1;
 
   unsigned self() const;
   void check_run(const Run* run, Slot slot, unsigned list) const;
@@ -78,6 +91,21 @@ class Central {
   void take_from_run(Run* run, unsigned want, Batch& batch);
   void relist(Run* run);
   void unlist(Run* run);
+  void list(Run* run, unsigned list);
+  uint64_t warm_word(unsigned i) const { return warm_[i].load(std::memory_order_relaxed); }
+  void set_warm(Slot slot, bool warm);
+  static bool cools();
+  struct Cooling;
+  struct Round;
+  void cool_warm(unsigned idle_ticks);
+  bool next_warm(Slot& slot) const;
+  unsigned choose(Round& round, Cooling* chosen);
+  // Whether so many of a run's blocks are free that a page of it may be.
+  static bool may_cool(const Run* run) { return run->back() * class_bytes(run->slot) >= kPageSize; }
+  static void find_pages(const Run* run, Cooling& c);
+  bool take_out(Run* run, Cooling& c);
+  void put_back(const Cooling& c);
+  static void warm(Run* run);
   static const char* fault_of(const Run* run, const void* block, unsigned back);
   Run* account(Run* run, unsigned back, Run* freed);
   Run* retire(Run* run, Run* freed);
@@ -86,14 +114,17 @@ class Central {
   static void release(Run* freed);
 
   Mutex lock_;
-  Run* list_[kSlots][kFullness] = {};  // [0]: fewest free
+  Run* list_[kSlots][kLists] = {};  // [0]: fewest free; [kCold]: those that cool() has looked at
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
   // runs of a bin that lives around zero would cost more than the blocks.
   Run* spare_[kSlots] = {};
+  // A bit for each class that has runs on its lists, [kCold] left out, to which so many blocks came back that a page may be free.
+  // Written under the lock, read without it by has_warm(): relaxed, a hint.
+  std::atomic<uint64_t> warm_[2] = {};
   // Written by count() alone. Read without the lock by release_spares(), runs() and returned(), in this order.
   std::atomic<uint32_t> spares_{0};
   std::atomic<uint32_t> runs_[kSlots] = {};      // with blocks in use
-  std::atomic<uint32_t> returned_[kSlots] = {};  // sum of free_count of the runs on the lists
+  std::atomic<uint32_t> returned_[kSlots] = {};  // sum of back() of the runs on the lists
 };
 HZ3_HIDDEN extern Central centrals[kShards];
 inline Central& Central::of(unsigned shard) { return centrals[shard]; }

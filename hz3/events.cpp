@@ -18,6 +18,8 @@ constexpr unsigned kStashPatience = 8;  // slow calls after which even a small s
 constexpr uint64_t kCalmMs = 5;
 constexpr uint8_t kCalmGrants = 4;
 
+constexpr size_t kMostIdleTicks = 200;  // of a run, until its free pages go
+
 std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick; all that it does takes locks
 
 void flush_stash_when_due(ThreadCache* tc) {
@@ -41,9 +43,10 @@ uint64_t tick_ms() { return clamp(settings::decay_ms() / 4, 10, 1000); }
 
 bool anything_waits() {
   if (sleepers::any_awake()) return true;
-  if (settings::decay_ms() != settings::kNever && PageHeap::dirty_pages() + large::cached_span_bytes() != 0) return true;
+  const bool decays = settings::decay_ms() != settings::kNever;
+  if (decays && PageHeap::dirty_pages() + large::cached_span_bytes() != 0) return true;
   for (unsigned i = 0; i < kShards; i++)
-    if (!remote::Inbox::of(i).empty() || Central::of(i).has_spares()) return true;
+    if (!remote::Inbox::of(i).empty() || Central::of(i).has_spares() || (decays && Central::of(i).has_warm())) return true;
   for (Slot slot = 1; slot < kSlots; slot++)
     if (Depot::of(slot).blocks() != 0) return true;
   return false;
@@ -57,7 +60,11 @@ void tick(uint64_t now_ms) {
   sleepers::tick(now_ms);
   if (unlikely(PageHeap::above_soft_limit())) Depot::send_all_home();
   Depot::send_idle_home();
-  for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
+  const uint64_t decay = settings::decay_ms();
+  for (unsigned i = 0; i < kShards; i++) {
+    Central::of(i).release_spares();
+    if (decay != settings::kNever) Central::of(i).cool(static_cast<unsigned>(clamp(decay / tick_ms(), 1, kMostIdleTicks)));
+  }
   PageHeap::relax_reserve();
   PageHeap::set_several_threads(thread_registry.threads() > 1);
   large::purge_spans(now_ms, false);
@@ -117,6 +124,7 @@ bool reclaim(ThreadCache* tc) {
   for (unsigned i = 0; i < kShards; i++) {
     remote::drain_to_central(i);
     Central::of(i).release_all_spares();
+    Central::of(i).cool(0);
   }
   const bool any = PageHeap::dirty_pages() + large::cached_span_bytes() != 0;
   large::purge_spans(os::now_ms(), true);

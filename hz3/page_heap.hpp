@@ -24,6 +24,11 @@ namespace hz3 {
 // whole decay time: each call that purges interrupts the processors of the others.
 inline constexpr unsigned kSwingMs = 100 < kPurgeDecayMs ? 100 : kPurgeDecayMs;
 
+// What the kernel is told of pages that nobody uses.
+inline constexpr os::Advice kGivesBack = kPurgeAdvice == PurgeAdvice::Free   ? os::Advice::Free
+                                         : kPurgeAdvice == PurgeAdvice::Cold ? os::Advice::Cold
+                                                                             : os::Advice::DontNeed;
+
 inline constexpr unsigned kPageHeaps = kShards < 8 ? kShards : 8;
 
 class PageHeap {

@@ -6,10 +6,6 @@
 namespace hz3 {
 namespace {
 
-constexpr os::Advice kAdvice = kPurgeAdvice == PurgeAdvice::Free   ? os::Advice::Free
-                               : kPurgeAdvice == PurgeAdvice::Cold ? os::Advice::Cold
-                                                                   : os::Advice::DontNeed;
-
 // A call into the kernel costs as much for one page as for many, and in a program of several threads an interruption of each
 // processor that runs one. Where pages come and go, two thirds of the stretches were shorter than this, and had a tenth of the
 // pages: they go once in the decay time, when most of them have been used again.
@@ -79,8 +75,8 @@ unsigned PageHeap::purge_segment(Segment* s, uint64_t now_ms, bool everything) {
     if (first < last) {
       if constexpr (kDebugChecks)
         if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
-      const bool done = os::calls.advise(s->page(first), size_t{last - first} << kPageShift, kAdvice);
-      if (done && kAdvice == os::Advice::DontNeed) zeroed.set(first, last - first);
+      const bool done = os::calls.advise(s->page(first), size_t{last - first} << kPageShift, kGivesBack);
+      if (done && kGivesBack == os::Advice::DontNeed) zeroed.set(first, last - first);
     }
     at = chosen.next_set(end);
   }

@@ -14,25 +14,33 @@ struct Segment;
 // A run: consecutive pages cut into blocks of one class, or one large block. One cache line.
 // Guarded by the lock of the shard that owns it (`shard`); a large block's run belongs to whoever holds the block.
 struct alignas(kCacheLine) Run {
-  void* free;  // blocks that came back, linked through their first word
+  void* free;  // blocks that came back, linked through their first word, but for those that start in cold pages
   Run* next;   // in the bin's list of runs with something to give, or in a list of spare descriptors
   Run* prev;
   char* start;
   Segment* segment;
   uint32_t pages;
   uint16_t free_count;   // length of `free`
+  uint16_t cold_count;   // blocks that came back too, and start in cold pages: nothing links them
   uint16_t carved;       // blocks handed out at least once; those above are untouched
   uint16_t most_carved;  // as far as `carved` ever was: a run without blocks in use is carved anew from its start
   uint16_t capacity;     // blocks in all
   uint8_t slot;          // or kLargeSlot
   uint8_t shard;         // owner
   uint8_t list;          // which fullness list the run is on; kNoList when on none
-  bool old_spare;        // was a spare at the last tick already
+  uint8_t idle;          // ticks since a block came or went, or since it is a spare, as far as they matter
   bool zero;             // the pages were zero when the run was made, so what is not carved yet still is
+  uint32_t cold;         // a bit for each page that was given back while others of the run were in use: all blocks that start
+                         // in it are free, carved, and not on `free`
 
   static constexpr uint8_t kNoList = 255;
-  bool all_free() const { return free_count == carved; }
-  unsigned available() const { return free_count + static_cast<unsigned>(capacity - carved); }
+  static constexpr unsigned kColdPages = 32;  // those behind them are never cold
+  unsigned back() const { return static_cast<unsigned>(free_count) + cold_count; }
+  bool is_cold(size_t offset) const {  // the page at this distance from the start
+    return offset >> kPageShift < kColdPages && (cold >> (offset >> kPageShift) & 1) != 0;
+  }
+  bool all_free() const { return back() == carved; }
+  unsigned available() const { return back() + static_cast<unsigned>(capacity - carved); }
 };
 static_assert(sizeof(Run) == kCacheLine);
 

@@ -94,6 +94,31 @@ TEST(MemoryReturn, with_a_few_blocks_left_alive) {
   }
 }
 
+// Here and there a block stays, so that hardly a run is free as a whole: the pages between them go back all the same.
+TEST(MemoryReturn, among_blocks_in_use) {
+  SKIP_WITHOUT_LIBRARY("gives back what is free at the top of its heap");
+  constexpr size_t kEvery = 32;
+  for (size_t size : {4500, 8192, 30000}) {
+    SCOPED_TRACE(size);
+    const size_t before = resident_bytes();
+    std::vector<void*> blocks = hold(kBulk, size);
+    for (size_t i = 0; i < blocks.size(); ++i)
+      if (i % kEvery != 0) free(std::exchange(blocks[i], nullptr));
+    EXPECT_LT(tick_until_resident_below(before + kKept), before + kKept);
+    for (size_t round = 0; round < 2; ++round)
+      for (size_t i = 0; i < blocks.size(); ++i) {
+        const char* bytes = static_cast<const char*>(blocks[i]);
+        if (bytes != nullptr) {
+          ASSERT_TRUE(bytes[0] == 1 && memcmp(bytes, bytes + 1, size - 1) == 0) << "a page of a block in use went back";
+        } else {
+          blocks[i] = memset(malloc(size), 1, size);
+        }
+      }
+    free_all(blocks);
+    EXPECT_LT(tick_until_resident_below(before + kKept / 2), before + kKept);
+  }
+}
+
 TEST(MemoryReturn, freed_in_random_order) {
   SKIP_WITHOUT_LIBRARY("depends on what lies at the top of its heap");
   const size_t before = resident_bytes();

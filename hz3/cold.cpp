@@ -1,0 +1,208 @@
+// Pages of runs that have blocks in use, on their way back to the kernel: the part of hz3/central.hpp that is about them.
+//
+// Who purges takes all free blocks of a run out of it, under the shard's lock, and puts them back when the kernel is done. So
+// nobody else uses a page meanwhile, all of whose blocks are among those. Blocks that were never handed out stay where anybody
+// may take them from, and their pages are left alone. A block that starts in a page that was given back has lost its link: a
+// bit for the page stands for all that start there, until warm() links them again.
+#include "hz3/central.hpp"
+#include "hz3/message.hpp"
+#include "hz3/settings.hpp"
+
+namespace hz3 {
+namespace {
+
+constexpr unsigned kLooksATick = 1024;  // at runs of a shard
+static_assert(kTierBins < 128, "a bit for each");
+
+constexpr unsigned kAtOnce = 32;        // runs: so many are purged between two times with the lock
+
+// The first block that starts in a page of a run or behind it.
+unsigned first_in(unsigned page, size_t size) { return static_cast<unsigned>((size_t{page} * kPageSize + size - 1) / size); }
+
+size_t offset_in(const Run* run, const void* block) {
+  return static_cast<size_t>(static_cast<const char*>(block) - run->start);
+}
+
+// How many free blocks each page has a part of.
+struct Parts {
+  uint16_t of[Run::kColdPages] = {};
+
+  void add(size_t offset, size_t size) {
+    const size_t last = (offset + size - 1) >> kPageShift;
+    for (size_t page = offset >> kPageShift; page <= last && page < Run::kColdPages; page++) of[page]++;
+  }
+  explicit Parts(const Run* run) {
+    const size_t size = class_bytes(run->slot);
+    for (const void* b = run->free; b != nullptr; b = link_of(b)) add(offset_in(run, b), size);
+    for (uint32_t cold = run->cold; cold != 0; cold &= cold - 1) {
+      const unsigned page = static_cast<unsigned>(__builtin_ctz(cold));
+      for (unsigned i = first_in(page, size); i < first_in(page + 1, size) && i < run->carved; i++) add(i * size, size);
+    }
+  }
+};
+
+void give_back(const Run* run, uint32_t pages) {
+  if constexpr (kDebugChecks)
+    if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
+  for (unsigned at = 0, end = 0; at < Run::kColdPages; at = end + 1) {
+    for (end = at; end < Run::kColdPages && (pages >> end & 1) != 0; end++) {
+    }
+    if (end != at) os::calls.advise(run->start + at * kPageSize, (end - at) * kPageSize, kGivesBack);
+  }
+}
+
+}  // namespace
+
+// What a purge took out of a run.
+struct Central::Cooling {
+  Run* run;
+  uint32_t purge;  // the pages that it gives back
+  uint32_t cold;   // pages with blocks that nothing links
+  void* warm;      // all other blocks
+  void* last_warm;
+  uint16_t cold_count;
+  uint16_t warm_count;
+};
+
+bool Central::cools() {
+  const HugePages huge = settings::huge_pages();
+  return huge != HugePages::Dense && huge != HugePages::Always && os::page_size() == kPageSize;
+}
+
+// The pages that have free blocks alone.
+void Central::find_pages(const Run* run, Cooling& c) {
+  const size_t size = class_bytes(run->slot);
+  const Parts parts(run);
+  for (unsigned page = 0; page < run->pages && page < Run::kColdPages; page++) {
+    if (parts.of[page] == 0) continue;
+    const unsigned next = first_in(page + 1, size), end = next < run->capacity ? next : run->capacity;
+    if (end > run->carved || parts.of[page] != end - page * kPageSize / size) continue;
+    c.purge |= uint32_t{1} << page;
+    if (first_in(page, size) < end) c.cold |= uint32_t{1} << page;
+  }
+}
+
+// Takes the free blocks out of a run on a list, if a page has no other ones.
+bool Central::take_out(Run* run, Cooling& c) {
+  c = Cooling{run, 0, run->cold, nullptr, nullptr, run->cold_count, 0};
+  find_pages(run, c);
+  unlist(run);
+  if (c.purge == 0) {
+    list(run, kCold);
+    return false;
+  }
+  count_returned(run->slot, -static_cast<int>(run->back()));
+  run->cold = c.cold;
+  for (void *b = run->free, *after = nullptr; b != nullptr; b = after) {
+    after = link_of(b);
+    if (run->is_cold(offset_in(run, b))) {
+      c.cold_count++;
+      continue;
+    }
+    set_link(b, c.warm);
+    if (c.warm == nullptr) c.last_warm = b;
+    c.warm = b;
+    c.warm_count++;
+  }
+  run->free = nullptr;
+  run->cold = 0;
+  run->free_count = run->cold_count = 0;
+  return true;
+}
+
+void Central::put_back(const Cooling& c) {
+  Run* const run = c.run;
+  Run* freed = nullptr;
+  {
+    LockGuard guard(lock_);
+    const bool idle = run->list == Run::kNoList;
+    run->cold |= c.cold;  // meanwhile another one may have purged what came back
+    run->cold_count = static_cast<uint16_t>(run->cold_count + c.cold_count);
+    count_returned(run->slot, c.cold_count);
+    if (c.warm != nullptr) {
+      set_link(c.last_warm, run->free);
+      run->free = c.warm;
+    }
+    freed = account(run, c.warm_count, nullptr);
+    if (idle && freed == nullptr && run->list != Run::kNoList) {
+      unlist(run);
+      list(run, kCold);
+    }
+  }
+  release(freed);
+}
+
+// How far a call of cool() has come.
+struct Central::Round {
+  unsigned idle_ticks;
+  unsigned looks;
+  Slot slot = 1;
+  Slot aged = 0;  // the runs up to here have been told of the tick
+};
+
+// The next class that has warm runs, from `slot` on. False when there is none.
+bool Central::next_warm(Slot& slot) const {
+  for (; slot <= kTierBins; slot = slot / 64 * 64 + 64)
+    if (const uint64_t word = warm_word(slot / 64) >> slot % 64; word != 0) {
+      slot += static_cast<Slot>(__builtin_ctzll(word));
+      return true;
+    }
+  return false;
+}
+
+// Goes on with a round until there are kAtOnce runs to purge; returns how many there are.
+unsigned Central::choose(Round& round, Cooling* chosen) {
+  unsigned count = 0;
+  LockGuard guard(lock_);
+  for (; next_warm(round.slot); round.slot++) {
+    const bool ages = round.aged < round.slot;
+    round.aged = round.slot;
+    bool more = false;
+    for (unsigned f = 0; f < kFullness; f++)
+      for (Run *run = list_[round.slot][f], *next = nullptr; run != nullptr; run = next) {
+        if (count == kAtOnce || round.looks == 0) return count;
+        round.looks--;
+        next = run->next;
+        if (!may_cool(run)) continue;
+        if (ages && run->idle < round.idle_ticks) run->idle++;
+        if (run->idle < round.idle_ticks) {
+          more = true;
+        } else if (take_out(run, chosen[count])) {
+          count++;
+        }
+      }
+    if (!more) set_warm(round.slot, false);
+  }
+  return count;
+}
+
+void Central::cool_warm(unsigned idle_ticks) {
+  Cooling chosen[kAtOnce];
+  Round round{.idle_ticks = idle_ticks, .looks = idle_ticks != 0 ? kLooksATick : UINT32_MAX};
+  while (round.slot <= kTierBins && round.looks != 0) {
+    const unsigned count = choose(round, chosen);
+    for (unsigned i = 0; i < count; i++) {
+      give_back(chosen[i].run, chosen[i].purge);
+      put_back(chosen[i]);
+    }
+  }
+}
+
+// Links the blocks of a cold page again, the first one first.
+void Central::warm(Run* run) {
+  const size_t size = class_bytes(run->slot);
+  const unsigned page = static_cast<unsigned>(__builtin_ctz(run->cold));
+  run->cold &= run->cold - 1;
+  unsigned count = 0;
+  for (unsigned first = first_in(page, size), i = first_in(page + 1, size); i-- > first;) {
+    if (i >= run->carved) continue;
+    void* const block = run->start + i * size;
+    set_link(block, run->free);
+    run->free = block;
+    count++;
+  }
+  run->free_count = static_cast<uint16_t>(run->free_count + count);
+  run->cold_count = static_cast<uint16_t>(run->cold_count - count);
+}
+
+}  // namespace hz3

@@ -1,0 +1,310 @@
+// Pages that runs with blocks in use give back: which ones, when, and that every block stays in one place.
+#include <cstring>
+#include <map>
+
+#include "hz3/settings.hpp"
+#include "tests/unit/blocks.hpp"
+
+namespace hz3 {
+namespace {
+
+using test::Blocks;
+using test::Call;
+using test::Kernel;
+
+// The name of a type of its own in GoogleTest is Run, too.
+using PageRun = hz3::Run;
+
+class Cold : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (settings::huge_pages() == HugePages::Dense || settings::huge_pages() == HugePages::Always || os::page_size() != kPageSize)
+      GTEST_SKIP() << "pages of runs in use do not go back here";
+    test::no_ticks();
+  }
+  void TearDown() override {
+    give_short_ones_back();
+    EXPECT_NOTHING_LOST();
+  }
+
+  static void fill(const Blocks& blocks, unsigned char value) {
+    for (void* b : blocks) memset(b, value, class_bytes(tag_slot(tag_of(b))));
+  }
+  static unsigned resident(const PageRun* run) { return os::resident_pages(run->start, size_t{run->pages} << kPageShift); }
+  // All blocks of a new run, in the order of their addresses. The first runs of a class are short: they stay in use.
+  Blocks whole_run(Slot slot) {
+    for (;;) {
+      Blocks blocks = test::blocks_of(0, slot, 1);
+      for (Batch batch; (batch = central.take(slot, 1)).head != nullptr;) blocks.push_back(batch.head);
+      std::sort(blocks.begin(), blocks.end());
+      EXPECT_EQ(run_of(blocks.front()), run_of(blocks.back()));
+      if (blocks.size() == class_info(slot).run.blocks) return blocks;
+      short_.insert(short_.end(), blocks.begin(), blocks.end());
+    }
+  }
+  void give_short_ones_back() {
+    test::give_back(short_);
+    short_.clear();
+  }
+  // What the kernel keeps of a run: the pages that its blocks in use have a part of.
+  static unsigned pages_in_use(const PageRun* run, const Blocks& in_use) {
+    std::set<size_t> pages;
+    for (const void* b : in_use) {
+      const size_t at = static_cast<size_t>(static_cast<const char*>(b) - run->start);
+      for (size_t page = at >> kPageShift; page <= (at + class_bytes(run->slot) - 1) >> kPageShift; page++) pages.insert(page);
+    }
+    return static_cast<unsigned>(pages.size());
+  }
+  Central& central = Central::of(0);
+  Blocks short_;
+};
+
+TEST_F(Cold, PagesWithoutABlockInUseGoBack) {
+  for (Slot slot = 1; slot <= kTierBins; slot++) {
+    SCOPED_TRACE(class_bytes(slot));
+    const Blocks blocks = whole_run(slot);
+    PageRun* const run = run_of(blocks[0]);
+    ASSERT_EQ(run->carved, run->capacity);
+    if (run->pages > PageRun::kColdPages || blocks.size() < 2) {
+      test::give_back(blocks);
+      give_short_ones_back();
+      continue;
+    }
+    fill(blocks, 0xee);
+    const size_t kept = blocks.size() / 2;
+    Blocks others = blocks;
+    others.erase(others.begin() + static_cast<ptrdiff_t>(kept));
+    test::give_back(others);
+    EXPECT_TRUE(central.has_warm());
+    central.cool(0);
+    central.check();
+    EXPECT_FALSE(central.has_warm());
+    // Its last page may have an end that no block has a part of.
+    EXPECT_LE(resident(run), pages_in_use(run, {blocks[kept]}) + 1);
+    EXPECT_TRUE(test::all_bytes(blocks[kept], class_bytes(slot), 0xee));
+    EXPECT_EQ(central.returned(slot), others.size());
+    EXPECT_EQ(central.totals().free_bytes, others.size() * class_bytes(slot));
+    const Blocks again = test::blocks_of(0, slot, static_cast<unsigned>(others.size()));
+    EXPECT_EQ(test::as_set(again), test::as_set(others)) << "each of them is there, once";
+    fill(again, 0xdd);
+    EXPECT_TRUE(test::all_bytes(blocks[kept], class_bytes(slot), 0xee));
+    test::give_back(again);
+    test::give_back({blocks[kept]});
+    give_short_ones_back();
+    EXPECT_EQ(central.totals().runs, 0u);
+  }
+}
+
+TEST_F(Cold, TheLastBlockOfARunWithColdPagesEndsIt) {
+  const Slot slot = slot_of(16384);
+  const Blocks blocks = whole_run(slot);
+  test::give_back({blocks.begin() + 1, blocks.end()});
+  central.cool(0);
+  EXPECT_EQ(tag_of(blocks[0]), make_tag(slot, 0));
+  test::give_back({blocks[0]});
+  EXPECT_EQ(tag_of(blocks[0]), 0u);
+}
+
+// Random blocks come, go and stay, in whatever part of their runs was carved, while pages go back.
+TEST_F(Cold, BlocksStayInOnePlace) {
+  test::Random random(7);
+  for (unsigned round = 0; round < 300; round++) {
+    const Slot slot = 1 + static_cast<Slot>(random.below(kTierBins));
+    const size_t size = class_bytes(slot);
+    SCOPED_TRACE(testing::Message() << "round " << round << ", blocks of " << size);
+    std::map<void*, unsigned char> live;
+    for (unsigned step = 0; step < 40; step++) {
+      const unsigned n = 1 + static_cast<unsigned>(random.below(class_info(slot).run.blocks));
+      if (live.size() < 4u * class_info(slot).run.blocks && random.below(2) != 0) {
+        for (void* b : test::blocks_of(0, slot, n)) {
+          const auto value = static_cast<unsigned char>(random.below(256));
+          ASSERT_TRUE(live.emplace(b, value).second) << "a block is in two places";
+          memset(b, value, size);
+        }
+      } else {
+        Blocks back;
+        for (unsigned i = 0; i < n && !live.empty(); i++) {
+          auto at = live.lower_bound(reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(live.begin()->first) + random.below(1 << 20)));
+          if (at == live.end()) at = live.begin();
+          ASSERT_TRUE(test::all_bytes(at->first, size, at->second)) << "a page of a block in use went back";
+          back.push_back(at->first);
+          live.erase(at);
+        }
+        test::give_back(back);
+      }
+      if (random.below(3) == 0) central.cool(static_cast<unsigned>(random.below(3)));
+      central.check();
+    }
+    Blocks rest;
+    for (auto [b, value] : live) {
+      ASSERT_TRUE(test::all_bytes(b, size, value));
+      rest.push_back(b);
+    }
+    test::give_back(rest);
+    ASSERT_EQ(central.totals().runs, 0u);
+  }
+}
+
+TEST_F(Cold, ARunHasToBeIdleForSoLong) {
+  const Slot slot = slot_of(16384);
+  const Blocks blocks = whole_run(slot);
+  const PageRun* const run = run_of(blocks[0]);
+  fill(blocks, 1);
+  const unsigned all = resident(run);
+  test::give_back({blocks[1]});
+  central.cool(3);
+  central.cool(3);
+  test::give_back({blocks[2]});
+  central.cool(3);
+  central.cool(3);
+  EXPECT_EQ(resident(run), all) << "a block came back meanwhile";
+  central.cool(3);
+  EXPECT_EQ(resident(run), all - 8);
+  test::give_back({blocks[0]});
+  test::give_back({blocks.begin() + 3, blocks.end()});
+}
+
+TEST_F(Cold, RefillsTakeFromThemLast) {
+  const Slot slot = slot_of(16384);
+  const Blocks idle = whole_run(slot), other = whole_run(slot);
+  test::give_back({idle.begin() + 1, idle.end()});
+  central.cool(0);
+  test::give_back({other[0]});
+  const Blocks one = test::blocks_of(0, slot, 1);
+  EXPECT_EQ(one[0], other[0]);
+  const Blocks two = test::blocks_of(0, slot, 1);
+  EXPECT_EQ(run_of(two[0]), run_of(idle[0]));
+  test::give_back({idle[0]});
+  test::give_back(two);
+  test::give_back(other);
+}
+
+TEST_F(Cold, RunsWithoutAFreePageAreNotLookedAt) {
+  const Blocks blocks = test::blocks_of(0, slot_of(64), class_info(slot_of(64)).run.blocks / 2);
+  EXPECT_FALSE(central.has_warm()) << "blocks of fresh pages wait";
+  test::give_back({blocks[0]});
+  EXPECT_FALSE(central.has_warm());
+  test::give_back({blocks.begin() + 1, blocks.end()});
+}
+
+TEST_F(Cold, TheKernelMayRefuse) {
+  const Slot slot = slot_of(8192);
+  const Blocks blocks = whole_run(slot);
+  fill(blocks, 0xee);
+  const Blocks others{blocks.begin() + 1, blocks.end()};
+  test::give_back(others);
+  Kernel kernel;
+  kernel.refuse(Call::Advise);
+  central.cool(0);
+  EXPECT_GT(kernel.refused(Call::Advise), 0u);
+  kernel.allow();
+  central.check();
+  EXPECT_EQ(test::as_set(test::blocks_of(0, slot, static_cast<unsigned>(others.size()))), test::as_set(others));
+  test::give_back(blocks);
+}
+
+TEST_F(Cold, HugePagesAreNotBrokenUp) {
+  const Blocks blocks = whole_run(slot_of(8192));
+  test::give_back({blocks.begin() + 1, blocks.end()});
+  const int before = settings::values[settings::kHugePages];
+  for (HugePages mode : {HugePages::Dense, HugePages::Always}) {
+    settings::values[settings::kHugePages] = static_cast<int>(mode);
+    EXPECT_FALSE(central.has_warm());
+  }
+  settings::values[settings::kHugePages] = before;
+  EXPECT_TRUE(central.has_warm());
+  test::give_back({blocks[0]});
+}
+
+// Others use the run while the kernel has some of its pages in hand.
+TEST_F(Cold, ARunIsUsedDuringThePurge) {
+  static Blocks blocks, taken;
+  static Slot slot;
+  slot = slot_of(8192);
+  blocks = whole_run(slot);
+  taken.clear();
+  ASSERT_GE(blocks.size(), 8u);
+  fill(blocks, 0xee);
+  test::give_back({blocks[0], blocks[1], blocks[2], blocks[4]});
+  const os::Calls real = os::calls;
+  static bool (*advise)(void*, size_t, os::Advice);
+  advise = real.advise;
+  os::calls.advise = [](void* p, size_t bytes, os::Advice advice) {
+    if (taken.empty()) {
+      test::give_back({blocks[3], blocks[5]});
+      taken = test::blocks_of(0, slot, 1);  // one of these: the others are the purge's
+      EXPECT_TRUE(taken[0] == blocks[3] || taken[0] == blocks[5]);
+      memset(taken[0], 0xdd, class_bytes(slot));
+      os::calls.advise = advise;
+      Central::of(0).cool(0);  // another purge, of what there is now
+      Central::of(0).check();
+    }
+    return advise(p, bytes, advice);
+  };
+  central.cool(0);
+  os::calls = real;
+  central.check();
+  EXPECT_TRUE(test::all_bytes(taken[0], class_bytes(slot), 0xdd));
+  for (size_t i = 6; i < blocks.size(); i++) EXPECT_TRUE(test::all_bytes(blocks[i], class_bytes(slot), 0xee));
+  EXPECT_EQ(central.returned(slot), 5u);
+  const Blocks rest = test::blocks_of(0, slot, 5);
+  EXPECT_EQ(std::set<void*>(rest.begin(), rest.end()).size(), 5u);
+  for (const void* b : rest) EXPECT_TRUE(run_of(b) == run_of(blocks[0]) && b != taken[0]);
+  test::give_back(blocks);
+}
+
+// All blocks of a run come back while a purge has some of them: it ends with those.
+TEST_F(Cold, ARunEndsWithThePurge) {
+  static Blocks blocks;
+  const Slot slot = slot_of(16384);
+  blocks = whole_run(slot);
+  test::give_back({blocks[0]});
+  const os::Calls real = os::calls;
+  static bool (*advise)(void*, size_t, os::Advice);
+  advise = real.advise;
+  os::calls.advise = [](void* p, size_t bytes, os::Advice advice) {
+    os::calls.advise = advise;
+    test::give_back({blocks.begin() + 1, blocks.end()});
+    EXPECT_NE(tag_of(blocks[1]), 0u);
+    return advise(p, bytes, advice);
+  };
+  central.cool(0);
+  os::calls = real;
+  EXPECT_EQ(tag_of(blocks[1]), 0u);
+  EXPECT_EQ(central.totals().runs, 0u);
+}
+
+TEST_F(Cold, BesideThreadsAtWork) {
+  constexpr unsigned kThreads = 3, kSteps = 200000;
+  std::atomic<unsigned> working{kThreads};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < kThreads; t++)
+    threads.emplace_back([&, t] {
+      test::Random random(t + 11);
+      std::vector<std::pair<unsigned char*, size_t>> mine;
+      for (unsigned step = 0; step < kSteps; step++) {
+        if (mine.size() < 400 && random.below(2 + step / (kSteps / 4)) < 2) {
+          const size_t bytes = 1 + random.below(size_t{1} << (4 + random.below(12)));
+          unsigned char* const p = static_cast<unsigned char*>(malloc_hot(bytes));
+          p[0] = p[bytes - 1] = static_cast<unsigned char>(t + bytes);
+          mine.emplace_back(p, bytes);
+        } else if (!mine.empty()) {
+          const size_t at = random.below(mine.size());
+          auto [p, bytes] = mine[at];
+          ASSERT_TRUE(p[0] == static_cast<unsigned char>(t + bytes) && p[bytes - 1] == static_cast<unsigned char>(t + bytes));
+          free_hot(p);
+          mine[at] = mine.back();
+          mine.pop_back();
+        }
+        if (step % 500 == 0) flush_cache(tls_own);
+      }
+      for (auto [p, bytes] : mine) free_hot(p);
+      working--;
+    });
+  while (working != 0)
+    for (unsigned i = 0; i < kShards; i++) Central::of(i).cool(i % 2);
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+}  // namespace hz3
