@@ -42,7 +42,7 @@ void Central::list(Run* run, unsigned list) {
 
 // Puts a run, of which blocks came or went, on the list that its number of available blocks asks for.
 void Central::relist(Run* run) {
-  run->idle = 0;
+  run->changed = ticks_;
   const unsigned available = run->available();
   static_assert(kFullness == 4);
   const unsigned capacity = run->capacity;
@@ -223,7 +223,7 @@ Run* Central::retire(Run* run, Run* freed) {
   count_returned(run->slot, -static_cast<int>(run->back()));
   Run*& spare = spare_[run->slot];
   if (spare == nullptr && run->slot <= kSparesUpTo) {
-    run->idle = 0;
+    run->old_spare = false;
     spare = run;
     count_spares(1);
     return freed;
@@ -254,7 +254,7 @@ void Central::release_spares_if(bool (*idle)(const Run*)) {
         spare = nullptr;
         count_spares(-1);
       } else {
-        spare->idle = 1;
+        spare->old_spare = true;
       }
     }
   }
@@ -262,7 +262,7 @@ void Central::release_spares_if(bool (*idle)(const Run*)) {
 }
 
 void Central::release_old_spares() {
-  release_spares_if([](const Run* run) { return run->idle != 0; });
+  release_spares_if([](const Run* run) { return run->old_spare; });
 }
 
 void Central::release_all_spares() {

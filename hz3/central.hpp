@@ -52,8 +52,9 @@ class Central {
   void release_spares() {
     if (has_spares()) release_old_spares();
   }
-  // Gives pages back of runs that have blocks in use, and have been idle for so many calls; 0: of all. Called once a tick. No
-  // lock is held while the kernel works: the purge takes the free blocks of a run for so long, as a thread would.
+  // Gives pages back of runs that have blocks in use, and have been idle for so many calls (less than 256; 0: of all). Called
+  // once a tick. No lock is held while the kernel works: the purge takes the free blocks of a run for so long, as a thread
+  // would.
   void cool(unsigned idle_ticks) {
     if (has_warm()) cool_warm(idle_ticks);
   }
@@ -96,10 +97,9 @@ class Central {
   void set_warm(Slot slot, bool warm);
   static bool cools();
   struct Cooling;
-  struct Round;
   void cool_warm(unsigned idle_ticks);
   bool next_warm(Slot& slot) const;
-  unsigned choose(Round& round, Cooling* chosen);
+  unsigned choose(Slot& slot, unsigned idle_ticks, unsigned& looks, Cooling* chosen);
   // Whether so many of a run's blocks are free that a page of it may be.
   static bool may_cool(const Run* run) { return run->back() * class_bytes(run->slot) >= kPageSize; }
   static void find_pages(const Run* run, Cooling& c);
@@ -121,6 +121,7 @@ class Central {
   // A bit for each class that has runs on its lists, [kCold] left out, to which so many blocks came back that a page may be free.
   // Written under the lock, read without it by has_warm(): relaxed, a hint.
   std::atomic<uint64_t> warm_[2] = {};
+  uint8_t ticks_ = 0;  // those that cool() was told of
   // Written by count() alone. Read without the lock by release_spares(), runs() and returned(), in this order.
   std::atomic<uint32_t> spares_{0};
   std::atomic<uint32_t> runs_[kSlots] = {};      // with blocks in use

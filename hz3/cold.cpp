@@ -11,7 +11,7 @@
 namespace hz3 {
 namespace {
 
-constexpr unsigned kLooksATick = 1024;  // at runs of a shard
+constexpr unsigned kLooksATick = 4096;  // at runs of a shard
 static_assert(kTierBins < 128, "a bit for each");
 
 constexpr unsigned kAtOnce = 32;        // runs: so many are purged between two times with the lock
@@ -132,14 +132,6 @@ void Central::put_back(const Cooling& c) {
   release(freed);
 }
 
-// How far a call of cool() has come.
-struct Central::Round {
-  unsigned idle_ticks;
-  unsigned looks;
-  Slot slot = 1;
-  Slot aged = 0;  // the runs up to here have been told of the tick
-};
-
 // The next class that has warm runs, from `slot` on. False when there is none.
 bool Central::next_warm(Slot& slot) const {
   for (; slot <= kTierBins; slot = slot / 64 * 64 + 64)
@@ -150,37 +142,39 @@ bool Central::next_warm(Slot& slot) const {
   return false;
 }
 
-// Goes on with a round until there are kAtOnce runs to purge; returns how many there are.
-unsigned Central::choose(Round& round, Cooling* chosen) {
+// Runs of `slot` and of the classes behind it, as many as there is room for. Sets `slot` to where to go on. The sparse ones
+// first: of small classes the fuller ones have no page to give.
+unsigned Central::choose(Slot& slot, unsigned idle_ticks, unsigned& looks, Cooling* chosen) {
   unsigned count = 0;
   LockGuard guard(lock_);
-  for (; next_warm(round.slot); round.slot++) {
-    const bool ages = round.aged < round.slot;
-    round.aged = round.slot;
+  for (; next_warm(slot); slot++) {
     bool more = false;
-    for (unsigned f = 0; f < kFullness; f++)
-      for (Run *run = list_[round.slot][f], *next = nullptr; run != nullptr; run = next) {
-        if (count == kAtOnce || round.looks == 0) return count;
-        round.looks--;
+    for (unsigned f = kFullness; f-- != 0;)
+      for (Run *run = list_[slot][f], *next = nullptr; run != nullptr; run = next) {
+        if (count == kAtOnce || looks == 0) return count;
+        looks--;
         next = run->next;
         if (!may_cool(run)) continue;
-        if (ages && run->idle < round.idle_ticks) run->idle++;
-        if (run->idle < round.idle_ticks) {
+        if (static_cast<uint8_t>(ticks_ - run->changed) < idle_ticks) {
           more = true;
         } else if (take_out(run, chosen[count])) {
           count++;
         }
       }
-    if (!more) set_warm(round.slot, false);
+    if (!more) set_warm(slot, false);
   }
   return count;
 }
 
 void Central::cool_warm(unsigned idle_ticks) {
+  if (idle_ticks != 0) {
+    LockGuard guard(lock_);
+    ticks_++;
+  }
   Cooling chosen[kAtOnce];
-  Round round{.idle_ticks = idle_ticks, .looks = idle_ticks != 0 ? kLooksATick : UINT32_MAX};
-  while (round.slot <= kTierBins && round.looks != 0) {
-    const unsigned count = choose(round, chosen);
+  unsigned looks = idle_ticks != 0 ? kLooksATick : UINT32_MAX;
+  for (Slot slot = 1; slot <= kTierBins && looks != 0;) {
+    const unsigned count = choose(slot, idle_ticks, looks, chosen);
     for (unsigned i = 0; i < count; i++) {
       give_back(chosen[i].run, chosen[i].purge);
       put_back(chosen[i]);

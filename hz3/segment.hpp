@@ -28,7 +28,8 @@ struct alignas(kCacheLine) Run {
   uint8_t slot;          // or kLargeSlot
   uint8_t shard;         // owner
   uint8_t list;          // which fullness list the run is on; kNoList when on none
-  uint8_t idle;          // ticks since a block came or went, or since it is a spare, as far as they matter
+  uint8_t changed;       // central's count of ticks when a block last came or went
+  bool old_spare;        // was a spare at the last tick already
   bool zero;             // the pages were zero when the run was made, so what is not carved yet still is
   uint32_t cold;         // a bit for each page that was given back while others of the run were in use: all blocks that start
                          // in it are free, carved, and not on `free`
