@@ -20,7 +20,7 @@ unsigned Central::self() const { return static_cast<unsigned>(this - centrals); 
 
 void Central::unlist(Run* run) {
   if (run->list == Run::kNoList) return;
-  (run->prev != nullptr ? run->prev->next : list_[run->slot][run->list]) = run->next;
+  (run->prev != nullptr ? run->prev->next : first_of(run->slot, run->list)) = run->next;
   if (run->next != nullptr) run->next->prev = run->prev;
   run->list = Run::kNoList;
 }
@@ -28,11 +28,12 @@ void Central::unlist(Run* run) {
 void Central::set_warm(Slot slot, bool warm) {
   std::atomic<uint64_t>& word = warm_[slot / 64];
   const uint64_t bit = uint64_t{1} << slot % 64, before = word.load(std::memory_order_relaxed);
-  word.store(warm ? before | bit : before & ~bit, std::memory_order_relaxed);
+  const uint64_t after = warm ? before | bit : before & ~bit;
+  if (after != before) word.store(after, std::memory_order_relaxed);
 }
 
 void Central::list(Run* run, unsigned list) {
-  Run*& first = list_[run->slot][list];
+  Run*& first = first_of(run->slot, list);
   run->list = static_cast<uint8_t>(list);
   run->prev = nullptr;
   run->next = first;
@@ -51,16 +52,18 @@ void Central::relist(Run* run) {
                                              (available * 4 > capacity * 3);
   if (want == run->list) return;
   unlist(run);
-  if (want != Run::kNoList) list(run, want);
+  if (want == Run::kNoList) return;
+  list(run, want);
+  if (may_cool(run)) set_warm(run->slot, true);
 }
 
 // Blocks that came back first, they are in memory already; then those of a page that was given back, then some that were never
 // used.
 void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
   const ClassInfo& c = class_info(run->slot);
-  if (unlikely(run->free_count == 0 && run->cold != 0)) warm(run);
-  if (run->free_count != 0) {
-    unsigned n = run->free_count;
+  unsigned n = run->listed();
+  if (unlikely(n == 0 && run->cold != 0)) n = warm(run);
+  if (n != 0) {
     void* first = run->free;
     if (batch.count == 0 && want > 1 && n * c.size <= kWholeBytes) {
       run->free = nullptr;  // the whole list, which so need not be followed to its end
@@ -77,7 +80,7 @@ void Central::take_from_run(Run* run, unsigned want, Batch& batch) {
     batch.zero = false;
     count_returned(run->slot, -static_cast<int>(n));
   } else if (batch.count == 0) {
-    unsigned n = run->capacity - run->carved;
+    n = run->capacity - run->carved;
     if (n > c.carve) n = c.carve;
     if (n > want) n = want;
     char* block = run->start + size_t{run->carved} * c.size;
@@ -96,9 +99,10 @@ void Central::take_from_lists(Slot slot, unsigned want, Batch& batch) {
   constexpr unsigned kRunsPerRefill = 4;  // the shard is locked: a refill is kept short
   for (unsigned visited = 0; visited < kRunsPerRefill && batch.count < want; visited++) {
     Run* run = nullptr;
-    for (unsigned f = 0; f < kLists && run == nullptr; f++) run = list_[slot][f];
+    for (unsigned f = 0; f < kFullness && run == nullptr; f++) run = list_[slot][f];
+    if (run == nullptr) run = cold_[slot];
     // Carving is for those who would get nothing.
-    if (batch.count != 0 && (run == nullptr || run->free_count == 0)) break;
+    if (batch.count != 0 && (run == nullptr || run->listed() == 0)) break;
     if (run == nullptr) {
       run = spare_[slot];
       if (run == nullptr) break;
@@ -184,7 +188,7 @@ void* Central::put(void* list) {
       void* last = nullptr;
       unsigned back = 0;
       do {
-        fault = fault_of(run, list, run->back() + back);
+        fault = fault_of(run, list, run->free_count + back);
         if (unlikely(fault != nullptr)) break;
         last = list;
         list = link_of(list);
@@ -194,7 +198,6 @@ void* Central::put(void* list) {
       set_link(last, run->free);
       run->free = first;
       freed = account(run, back, freed);
-      if (run->list != Run::kNoList && may_cool(run)) set_warm(run->slot, true);
     }
   }
   if (unlikely(fault != nullptr)) die("free", list, fault);  // without the lock: a handler of SIGABRT may allocate
@@ -220,7 +223,7 @@ void return_home(void* list) {
 Run* Central::retire(Run* run, Run* freed) {
   unlist(run);
   count_runs(run->slot, -1);
-  count_returned(run->slot, -static_cast<int>(run->back()));
+  count_returned(run->slot, -static_cast<int>(run->free_count));
   Run*& spare = spare_[run->slot];
   if (spare == nullptr && run->slot <= kSparesUpTo) {
     run->old_spare = false;
@@ -272,12 +275,12 @@ void Central::release_all_spares() {
 void Central::check_run(const Run* run, Slot slot, unsigned list) const {
   const size_t size = class_bytes(slot);
   unsigned n = 0;
-  for (void* b = run->free; b != nullptr && n <= run->free_count; b = link_of(b), n++) {
+  for (void* b = run->free; b != nullptr && n <= run->listed(); b = link_of(b), n++) {
     const size_t offset = static_cast<size_t>(static_cast<char*>(b) - run->start);
     if (run_of(b) != run || offset % size != 0 || offset / size >= run->carved || run->is_cold(offset))
       invariant_failed("I1", "a run's free list holds a block that is not of it");
   }
-  if (n != run->free_count) invariant_failed("I5", "a run's free count is not the length of its list");
+  if (n != run->listed()) invariant_failed("I5", "a run's free count is not the length of its list");
   unsigned cold = 0;
   for (unsigned i = 0; i < run->carved && run->cold != 0; i++) cold += run->is_cold(i * size);
   if (cold != run->cold_count) invariant_failed("I5", "a run's cold pages do not have as many blocks as are counted");
@@ -294,10 +297,10 @@ void Central::check() {
   for (Slot slot = 1; slot < kSlots; slot++) {
     unsigned runs = 0, returned = 0;
     for (unsigned f = 0; f < kLists; f++)
-      for (const Run* run = list_[slot][f]; run != nullptr; run = run->next) {
+      for (const Run* run = first_of(slot, f); run != nullptr; run = run->next) {
         check_run(run, slot, f);
         runs++;
-        returned += run->back();
+        returned += run->free_count;
       }
     if (returned != returned_[slot] || runs > runs_[slot])
       invariant_failed("I5", "the counts of a class are not those of its runs");
@@ -313,10 +316,10 @@ Central::Totals Central::totals() {
   LockGuard guard(lock_);
   for (Slot slot = 1; slot < kSlots; slot++)
     for (unsigned f = 0; f < kLists; f++)
-      for (Run* run = list_[slot][f]; run != nullptr; run = run->next) {
+      for (Run* run = first_of(slot, f); run != nullptr; run = run->next) {
         t.runs++;
         t.run_bytes += size_t{run->pages} << kPageShift;
-        t.free_bytes += size_t{run->back()} * class_bytes(slot);
+        t.free_bytes += size_t{run->free_count} * class_bytes(slot);
       }
   return t;
 }

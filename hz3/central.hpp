@@ -77,6 +77,7 @@ class Central {
  private:
   static constexpr unsigned kFullness = 4;
   static constexpr unsigned kCold = kFullness, kLists = kFullness + 1;
+  Run*& first_of(Slot slot, unsigned list) { return list != kCold ? list_[slot][list] : cold_[slot]; }
 
   unsigned self() const;
   void check_run(const Run* run, Slot slot, unsigned list) const;
@@ -101,11 +102,11 @@ class Central {
   bool next_warm(Slot& slot) const;
   unsigned choose(Slot& slot, unsigned idle_ticks, unsigned& looks, Cooling* chosen);
   // Whether so many of a run's blocks are free that a page of it may be.
-  static bool may_cool(const Run* run) { return run->back() * class_bytes(run->slot) >= kPageSize; }
+  static bool may_cool(const Run* run) { return size_t{run->free_count} * class_bytes(run->slot) >= kPageSize; }
   static void find_pages(const Run* run, Cooling& c);
   bool take_out(Run* run, Cooling& c);
   void put_back(const Cooling& c);
-  static void warm(Run* run);
+  static unsigned warm(Run* run);
   static const char* fault_of(const Run* run, const void* block, unsigned back);
   Run* account(Run* run, unsigned back, Run* freed);
   Run* retire(Run* run, Run* freed);
@@ -114,18 +115,20 @@ class Central {
   static void release(Run* freed);
 
   Mutex lock_;
-  Run* list_[kSlots][kLists] = {};  // [0]: fewest free; [kCold]: those that cool() has looked at
-  // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
-  // runs of a bin that lives around zero would cost more than the blocks.
-  Run* spare_[kSlots] = {};
-  // A bit for each class that has runs on its lists, [kCold] left out, to which so many blocks came back that a page may be free.
+  // A bit for each class of which a run has come to another list, not to kCold, since cool() looked, with so many blocks free
+  // that a page may be.
   // Written under the lock, read without it by has_warm(): relaxed, a hint.
   std::atomic<uint64_t> warm_[2] = {};
   uint8_t ticks_ = 0;  // those that cool() was told of
+  Run* list_[kSlots][kFullness] = {};  // [0]: fewest free
+  Run* cold_[kSlots] = {};             // those that cool() has looked at: the list kCold
+  // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving
+  // runs of a bin that lives around zero would cost more than the blocks.
+  Run* spare_[kSlots] = {};
   // Written by count() alone. Read without the lock by release_spares(), runs() and returned(), in this order.
   std::atomic<uint32_t> spares_{0};
   std::atomic<uint32_t> runs_[kSlots] = {};      // with blocks in use
-  std::atomic<uint32_t> returned_[kSlots] = {};  // sum of back() of the runs on the lists
+  std::atomic<uint32_t> returned_[kSlots] = {};  // sum of free_count of the runs on the lists
 };
 HZ3_HIDDEN extern Central centrals[kShards];
 inline Central& Central::of(unsigned shard) { return centrals[shard]; }

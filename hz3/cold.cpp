@@ -91,7 +91,7 @@ bool Central::take_out(Run* run, Cooling& c) {
     list(run, kCold);
     return false;
   }
-  count_returned(run->slot, -static_cast<int>(run->back()));
+  count_returned(run->slot, -static_cast<int>(run->free_count));
   run->cold = c.cold;
   for (void *b = run->free, *after = nullptr; b != nullptr; b = after) {
     after = link_of(b);
@@ -115,18 +115,21 @@ void Central::put_back(const Cooling& c) {
   Run* freed = nullptr;
   {
     LockGuard guard(lock_);
-    const bool idle = run->list == Run::kNoList;
+    const unsigned back = static_cast<unsigned>(c.cold_count) + c.warm_count;
     run->cold |= c.cold;  // meanwhile another one may have purged what came back
     run->cold_count = static_cast<uint16_t>(run->cold_count + c.cold_count);
-    count_returned(run->slot, c.cold_count);
+    run->free_count = static_cast<uint16_t>(run->free_count + back);
+    count_returned(run->slot, static_cast<int>(back));
     if (c.warm != nullptr) {
       set_link(c.last_warm, run->free);
       run->free = c.warm;
     }
-    freed = account(run, c.warm_count, nullptr);
-    if (idle && freed == nullptr && run->list != Run::kNoList) {
-      unlist(run);
+    if (run->all_free()) {
+      freed = retire(run, nullptr);
+    } else if (run->list == Run::kNoList) {
       list(run, kCold);
+    } else {
+      relist(run);
     }
   }
   release(freed);
@@ -182,8 +185,8 @@ void Central::cool_warm(unsigned idle_ticks) {
   }
 }
 
-// Links the blocks of a cold page again, the first one first.
-void Central::warm(Run* run) {
+// Links the blocks of a cold page again, the first one first; returns how many.
+unsigned Central::warm(Run* run) {
   const size_t size = class_bytes(run->slot);
   const unsigned page = static_cast<unsigned>(__builtin_ctz(run->cold));
   run->cold &= run->cold - 1;
@@ -195,8 +198,8 @@ void Central::warm(Run* run) {
     run->free = block;
     count++;
   }
-  run->free_count = static_cast<uint16_t>(run->free_count + count);
   run->cold_count = static_cast<uint16_t>(run->cold_count - count);
+  return count;
 }
 
 }  // namespace hz3

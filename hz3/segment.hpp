@@ -20,8 +20,8 @@ struct alignas(kCacheLine) Run {
   char* start;
   Segment* segment;
   uint32_t pages;
-  uint16_t free_count;   // length of `free`
-  uint16_t cold_count;   // blocks that came back too, and start in cold pages: nothing links them
+  uint16_t free_count;   // blocks that came back
+  uint16_t cold_count;   // those of them that start in cold pages, and are not on `free`
   uint16_t carved;       // blocks handed out at least once; those above are untouched
   uint16_t most_carved;  // as far as `carved` ever was: a run without blocks in use is carved anew from its start
   uint16_t capacity;     // blocks in all
@@ -36,12 +36,12 @@ struct alignas(kCacheLine) Run {
 
   static constexpr uint8_t kNoList = 255;
   static constexpr unsigned kColdPages = 32;  // those behind them are never cold
-  unsigned back() const { return static_cast<unsigned>(free_count) + cold_count; }
+  unsigned listed() const { return static_cast<unsigned>(free_count - cold_count); }  // the length of `free`
   bool is_cold(size_t offset) const {  // the page at this distance from the start
     return offset >> kPageShift < kColdPages && (cold >> (offset >> kPageShift) & 1) != 0;
   }
-  bool all_free() const { return back() == carved; }
-  unsigned available() const { return back() + static_cast<unsigned>(capacity - carved); }
+  bool all_free() const { return free_count == carved; }
+  unsigned available() const { return free_count + static_cast<unsigned>(capacity - carved); }
 };
 static_assert(sizeof(Run) == kCacheLine);
 

@@ -297,7 +297,7 @@ TEST_F(CentralCheck, FindsForeignBlocksOnAList) {
 }
 
 TEST_F(CentralCheck, FindsColdPagesThatDoNotHaveTheBlocksThatAreCounted) {
-  EXPECT_DIES((run->cold_count++, run->carved++, Central::of(0).check()),
+  EXPECT_DIES((run->cold_count++, run->free_count++, run->carved++, Central::of(0).check()),
               "^hz3: invariant I5 broken: a run's cold pages do not have as many blocks as are counted\n$");
   EXPECT_DIES((run->cold = 1, Central::of(0).check()),
               "^hz3: invariant I1 broken: a run's free list holds a block that is not of it\n$");
