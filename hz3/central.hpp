@@ -119,7 +119,7 @@ class Central {
   // that a page may be.
   // Written under the lock, read without it by has_warm(): relaxed, a hint.
   std::atomic<uint64_t> warm_[2] = {};
-  uint8_t ticks_ = 0;  // those that cool() was told of
+  uint8_t ticks_ = 0;                  // those that cool() was told of
   Run* list_[kSlots][kFullness] = {};  // [0]: fewest free
   Run* cold_[kSlots] = {};             // those that cool() has looked at: the list kCold
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving

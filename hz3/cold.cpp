@@ -12,9 +12,8 @@ namespace hz3 {
 namespace {
 
 constexpr unsigned kLooksATick = 4096;  // at runs of a shard
-static_assert(kTierBins < 128, "a bit for each");
-
 constexpr unsigned kAtOnce = 32;        // runs: so many are purged between two times with the lock
+static_assert(kTierBins < 128, "a bit for each");
 
 // The first block that starts in a page of a run or behind it.
 unsigned first_in(unsigned page, size_t size) { return static_cast<unsigned>((size_t{page} * kPageSize + size - 1) / size); }

@@ -36,7 +36,9 @@ struct alignas(kCacheLine) Run {
 
   static constexpr uint8_t kNoList = 255;
   static constexpr unsigned kColdPages = 32;  // those behind them are never cold
-  unsigned listed() const { return static_cast<unsigned>(free_count - cold_count); }  // the length of `free`
+
+  // The length of `free`.
+  unsigned listed() const { return static_cast<unsigned>(free_count - cold_count); }
   bool is_cold(size_t offset) const {  // the page at this distance from the start
     return offset >> kPageShift < kColdPages && (cold >> (offset >> kPageShift) & 1) != 0;
   }

@@ -18,7 +18,8 @@ using PageRun = hz3::Run;
 class Cold : public testing::Test {
  protected:
   void SetUp() override {
-    if (settings::huge_pages() == HugePages::Dense || settings::huge_pages() == HugePages::Always || os::page_size() != kPageSize)
+    if (settings::huge_pages() == HugePages::Dense || settings::huge_pages() == HugePages::Always ||
+        os::page_size() != kPageSize)
       GTEST_SKIP() << "pages of runs in use do not go back here";
     test::no_ticks();
   }
@@ -124,7 +125,8 @@ TEST_F(Cold, BlocksStayInOnePlace) {
       } else {
         Blocks back;
         for (unsigned i = 0; i < n && !live.empty(); i++) {
-          auto at = live.lower_bound(reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(live.begin()->first) + random.below(1 << 20)));
+          auto at = live.lower_bound(
+              reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(live.begin()->first) + random.below(1 << 20)));
           if (at == live.end()) at = live.begin();
           ASSERT_TRUE(test::all_bytes(at->first, size, at->second)) << "a page of a block in use went back";
           back.push_back(at->first);
