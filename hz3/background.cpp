@@ -56,7 +56,7 @@ void* run(void* argument) {
   const uint32_t awake = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(argument));
   os::name_thread("hz3-purge");
   for (;;) {
-    os::futex_wait_for(futex(), awake, tick_ms());
+    os::futex_wait_for(futex(), awake, pause_ms());
     if (word.load() != awake) return nullptr;
     tick(os::now_ms());
     statistics::add_up();
@@ -88,9 +88,10 @@ bool create(uint32_t awake) {
 
 // Whether a tick would find something, without a look at all classes of the depot.
 bool worth_a_thread() {
-  if (settings::decay_ms() != settings::kNever && PageHeap::dirty_pages() + large::cached_span_bytes() != 0) return true;
+  const bool decays = settings::decay_ms() != settings::kNever;
+  if (decays && PageHeap::dirty_pages() + large::cached_span_bytes() != 0) return true;
   for (unsigned i = 0; i < kShards; i++)
-    if (!remote::Inbox::of(i).empty()) return true;
+    if (!remote::Inbox::of(i).empty() || (decays && Central::of(i).has_warm())) return true;
   return false;
 }
 

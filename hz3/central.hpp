@@ -52,11 +52,21 @@ class Central {
   void release_spares() {
     if (has_spares()) release_old_spares();
   }
-  // Gives pages back of runs that have blocks in use, and have been idle for so many calls (less than 256; 0: of all). Called
-  // once a tick. No lock is held while the kernel works: the purge takes the free blocks of a run for so long, as a thread
-  // would.
-  void cool(unsigned idle_ticks) {
-    if (has_warm()) cool_warm(idle_ticks);
+  // Gives pages back of runs that have blocks in use, and have been idle for so many ticks (less than 256; 0: of all), until
+  // one part of `work` is used up. No lock is held while the kernel works: the purge takes the free blocks of a run for so
+  // long, as a thread would.
+  struct Work {
+    unsigned visits;  // of runs
+    unsigned links;   // between their free blocks
+    unsigned calls;   // of the kernel
+    bool left() const { return visits != 0 && links != 0 && calls != 0; }
+  };
+  void cool(unsigned idle_ticks, Work& work) {
+    if (has_warm()) cool_warm(idle_ticks, work);
+  }
+  // Tells that a tick has passed.
+  void age() {
+    if (has_warm()) age_warm();
   }
   // Whether there are runs that cool() has still to look at. A moment old; never where huge pages are asked for, which a purge
   // of parts would break up.
@@ -98,11 +108,20 @@ class Central {
   void set_warm(Slot slot, bool warm);
   static bool cools();
   struct Cooling;
-  void cool_warm(unsigned idle_ticks);
+  void age_warm();
+  void cool_warm(unsigned idle_ticks, Work& work);
   bool next_warm(Slot& slot) const;
-  unsigned choose(Slot& slot, unsigned idle_ticks, unsigned& looks, Cooling* chosen);
-  // Whether so many of a run's blocks are free that a page of it may be.
-  static bool may_cool(const Run* run) { return size_t{run->free_count} * class_bytes(run->slot) >= kPageSize; }
+  unsigned choose(Slot& slot, unsigned idle_ticks, Work& work, Cooling* chosen);
+  // The list from which on a class has runs of which a page is free, not for sure, but likely enough to look: 8 KiB of many
+  // small blocks have one when hardly a block is in use.
+  static unsigned least_list(Slot slot) {
+    const ClassInfo& c = class_info(slot);
+    return c.run.pages > kShortPages ? 0 : c.size < kManyBelow ? kFullness - 1 : kFullness - 2;
+  }
+  static constexpr unsigned kShortPages = 4, kManyBelow = 512;
+  static bool may_cool(const Run* run) {
+    return run->free_count != 0 && run->list >= least_list(run->slot) && run->list < kCold;
+  }
   static void find_pages(const Run* run, Cooling& c);
   bool take_out(Run* run, Cooling& c);
   void put_back(const Cooling& c);
@@ -115,11 +134,11 @@ class Central {
   static void release(Run* freed);
 
   Mutex lock_;
-  // A bit for each class of which a run has come to another list, not to kCold, since cool() looked, with so many blocks free
-  // that a page may be.
+  // A bit for each class of which a run that may_cool() has come to another list since cool() looked.
   // Written under the lock, read without it by has_warm(): relaxed, a hint.
   std::atomic<uint64_t> warm_[2] = {};
-  uint8_t ticks_ = 0;                  // those that cool() was told of
+  uint8_t ticks_ = 0;                  // those that age() was told of
+  Slot next_cool_ = 1;                 // with which class the next cool() begins
   Run* list_[kSlots][kFullness] = {};  // [0]: fewest free
   Run* cold_[kSlots] = {};             // those that cool() has looked at: the list kCold
   // A run whose blocks are all free, kept from one tick to the next in case the bin wants it back: making and dissolving

@@ -8,11 +8,13 @@
 #include "hz3/message.hpp"
 #include "hz3/settings.hpp"
 
+#include <utility>
+
 namespace hz3 {
 namespace {
 
-constexpr unsigned kLooksATick = 4096;  // at runs of a shard
-constexpr unsigned kAtOnce = 32;        // runs: so many are purged between two times with the lock
+constexpr unsigned kAtOnce = 32;         // runs: so many are purged between two times with the lock
+constexpr unsigned kLinksAtOnce = 1024;  // followed with the lock, but for a run's
 static_assert(kTierBins < 128, "a bit for each");
 
 // The first block that starts in a page of a run or behind it.
@@ -22,32 +24,46 @@ size_t offset_in(const Run* run, const void* block) {
   return static_cast<size_t>(static_cast<const char*>(block) - run->start);
 }
 
-// How many free blocks each page has a part of.
+// How many free blocks each page of a run has a part of.
 struct Parts {
-  uint16_t of[Run::kColdPages] = {};
+  uint16_t free[Run::kColdPages] = {};
+  uint16_t listed[Run::kColdPages] = {};  // of them, on the list: those may have been written to since the last purge
+  bool valid = true;                      // the list is as long as it is counted: no block was freed twice
 
-  void add(size_t offset, size_t size) {
+  static void add(uint16_t* parts, size_t offset, size_t size) {
     const size_t last = (offset + size - 1) >> kPageShift;
-    for (size_t page = offset >> kPageShift; page <= last && page < Run::kColdPages; page++) of[page]++;
+    for (size_t page = offset >> kPageShift; page <= last && page < Run::kColdPages; page++) parts[page]++;
   }
   explicit Parts(const Run* run) {
     const size_t size = class_bytes(run->slot);
-    for (const void* b = run->free; b != nullptr; b = link_of(b)) add(offset_in(run, b), size);
+    const void* b = run->free;
+    for (unsigned n = run->listed(); n != 0 && b != nullptr; n--, b = link_of(b)) {
+      add(free, offset_in(run, b), size);
+      add(listed, offset_in(run, b), size);
+      valid = n != 1 || link_of(b) == nullptr;
+    }
     for (uint32_t cold = run->cold; cold != 0; cold &= cold - 1) {
       const unsigned page = static_cast<unsigned>(__builtin_ctz(cold));
-      for (unsigned i = first_in(page, size); i < first_in(page + 1, size) && i < run->carved; i++) add(i * size, size);
+      for (unsigned i = first_in(page, size); i < first_in(page + 1, size) && i < run->carved; i++) add(free, i * size, size);
     }
   }
 };
 
-void give_back(const Run* run, uint32_t pages) {
+void use_up(unsigned& work, unsigned part) { work -= part < work ? part : work; }
+
+// Returns how often the kernel was called.
+unsigned give_back(const Run* run, uint32_t pages) {
+  unsigned calls = 0;
   if constexpr (kDebugChecks)
     if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
   for (unsigned at = 0, end = 0; at < Run::kColdPages; at = end + 1) {
     for (end = at; end < Run::kColdPages && (pages >> end & 1) != 0; end++) {
     }
-    if (end != at) os::calls.advise(run->start + at * kPageSize, (end - at) * kPageSize, kGivesBack);
+    if (end == at) continue;
+    os::calls.advise(run->start + at * kPageSize, (end - at) * kPageSize, kGivesBack);
+    calls++;
   }
+  return calls;
 }
 
 }  // namespace
@@ -68,14 +84,15 @@ bool Central::cools() {
   return huge != HugePages::Dense && huge != HugePages::Always && os::page_size() == kPageSize;
 }
 
-// The pages that have free blocks alone.
+// The pages that have free blocks alone, but for those that are in the kernel's hands already.
 void Central::find_pages(const Run* run, Cooling& c) {
   const size_t size = class_bytes(run->slot);
   const Parts parts(run);
+  if (!parts.valid) return;
   for (unsigned page = 0; page < run->pages && page < Run::kColdPages; page++) {
-    if (parts.of[page] == 0) continue;
+    if (parts.listed[page] == 0) continue;
     const unsigned next = first_in(page + 1, size), end = next < run->capacity ? next : run->capacity;
-    if (end > run->carved || parts.of[page] != end - page * kPageSize / size) continue;
+    if (end > run->carved || parts.free[page] != end - page * kPageSize / size) continue;
     c.purge |= uint32_t{1} << page;
     if (first_in(page, size) < end) c.cold |= uint32_t{1} << page;
   }
@@ -129,6 +146,7 @@ void Central::put_back(const Cooling& c) {
       list(run, kCold);
     } else {
       relist(run);
+      if (may_cool(run)) set_warm(run->slot, true);
     }
   }
   release(freed);
@@ -144,43 +162,54 @@ bool Central::next_warm(Slot& slot) const {
   return false;
 }
 
-// Runs of `slot` and of the classes behind it, as many as there is room for. Sets `slot` to where to go on. The sparse ones
-// first: of small classes the fuller ones have no page to give.
-unsigned Central::choose(Slot& slot, unsigned idle_ticks, unsigned& looks, Cooling* chosen) {
-  unsigned count = 0;
+// Runs of `slot` and of the classes behind it, as many as there is room for, the sparse ones first. Sets `slot` to where to go
+// on.
+unsigned Central::choose(Slot& slot, unsigned idle_ticks, Work& work, Cooling* chosen) {
+  unsigned count = 0, links = 0;
   LockGuard guard(lock_);
   for (; next_warm(slot); slot++) {
     bool more = false;
-    for (unsigned f = kFullness; f-- != 0;)
+    for (unsigned f = kFullness; f-- != least_list(slot);)
       for (Run *run = list_[slot][f], *next = nullptr; run != nullptr; run = next) {
-        if (count == kAtOnce || looks == 0) return count;
-        looks--;
+        if (count == kAtOnce || links > kLinksAtOnce || !work.left()) return count;
+        work.visits--;
         next = run->next;
         if (!may_cool(run)) continue;
         if (static_cast<uint8_t>(ticks_ - run->changed) < idle_ticks) {
           more = true;
-        } else if (take_out(run, chosen[count])) {
-          count++;
+          continue;
         }
+        links += run->listed();
+        use_up(work.links, run->listed());
+        if (take_out(run, chosen[count])) count++;
       }
     if (!more) set_warm(slot, false);
   }
   return count;
 }
 
-void Central::cool_warm(unsigned idle_ticks) {
+void Central::age_warm() {
+  LockGuard guard(lock_);
+  ticks_++;
+}
+
+void Central::cool_warm(unsigned idle_ticks, Work& work) {
+  Slot slot = 1;
   if (idle_ticks != 0) {
     LockGuard guard(lock_);
-    ticks_++;
+    slot = std::exchange(next_cool_, 1);
   }
   Cooling chosen[kAtOnce];
-  unsigned looks = idle_ticks != 0 ? kLooksATick : UINT32_MAX;
-  for (Slot slot = 1; slot <= kTierBins && looks != 0;) {
-    const unsigned count = choose(slot, idle_ticks, looks, chosen);
+  while (slot <= kTierBins && work.left()) {
+    const unsigned count = choose(slot, idle_ticks, work, chosen);
     for (unsigned i = 0; i < count; i++) {
-      give_back(chosen[i].run, chosen[i].purge);
+      use_up(work.calls, give_back(chosen[i].run, chosen[i].purge));
       put_back(chosen[i]);
     }
+  }
+  if (slot <= kTierBins && idle_ticks != 0) {  // those behind this class have their turn first, the next time
+    LockGuard guard(lock_);
+    next_cool_ = slot < kTierBins ? slot + 1 : 1;
   }
 }
 

@@ -18,8 +18,16 @@ constexpr unsigned kStashPatience = 8;  // slow calls after which even a small s
 constexpr uint64_t kCalmMs = 5;
 constexpr uint8_t kCalmGrants = 4;
 
-constexpr size_t kMostIdleTicks = 200;  // of a run, until its free pages go
+// Free pages of runs in use go to the kernel by parts of a millisecond or so, at a tick and after pauses; of a few where the
+// pause was longer.
+constexpr Central::Work kCoolsAtOnce{.visits = 8192, .links = 8192, .calls = 256};
+constexpr uint64_t kPauseMs = 10, kMostParts = 4;
+constexpr uint64_t kMostIdleTicks = 200;  // that are counted, of a run, until its pages go
 
+std::atomic<uint64_t> next_cool_ms{settings::kNever};  // relaxed, as the next: only who goes on with that, and when
+std::atomic<uint64_t> cooled_ms{0};
+std::atomic<unsigned> next_shard{0};
+std::atomic<unsigned> ticks{0};
 std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick; all that it does takes locks
 
 void flush_stash_when_due(ThreadCache* tc) {
@@ -39,7 +47,44 @@ HZ3_SLOW void relieve(uint64_t now_ms) {
 
 }  // namespace
 
+namespace {
+// For how many ticks a run has to be idle, and how many are counted as one.
+struct Idle {
+  unsigned ticks, each;
+};
+Idle idle_ticks() {
+  const uint64_t ticks = clamp(settings::decay_ms() / tick_ms(), 1, SIZE_MAX), each = ticks / kMostIdleTicks + 1;
+  return {static_cast<unsigned>(ticks / each), static_cast<unsigned>(each)};
+}
+
+// One shard after another; the one that had no turn to its end first, the next time.
+void cool(uint64_t now_ms) {
+  const uint64_t pause = now_ms - cooled_ms.exchange(now_ms, std::memory_order_relaxed);
+  const unsigned parts = static_cast<unsigned>(clamp(pause / kPauseMs, 1, kMostParts));
+  Central::Work work{kCoolsAtOnce.visits, kCoolsAtOnce.links * parts, kCoolsAtOnce.calls * parts};
+  unsigned shard = next_shard.load(std::memory_order_relaxed);
+  const unsigned idle = idle_ticks().ticks;
+  for (unsigned i = 0; i < kShards; i++) {
+    Central::of(shard).cool(idle, work);
+    if (!work.left()) break;
+    shard = shard + 1 < kShards ? shard + 1 : 0;
+  }
+  next_shard.store(shard, std::memory_order_relaxed);
+  // Runs that were visited, and were not idle, are visited again a tick later.
+  const bool goes_on = work.links == 0 || work.calls == 0;
+  next_cool_ms.store(goes_on ? now_ms + kPauseMs : settings::kNever, std::memory_order_relaxed);
+}
+
+void cool_at_tick(uint64_t now_ms) {
+  if (settings::decay_ms() == settings::kNever) return;
+  if (ticks.fetch_add(1, std::memory_order_relaxed) % idle_ticks().each == 0)
+    for (unsigned i = 0; i < kShards; i++) Central::of(i).age();
+  cool(now_ms);
+}
+}  // namespace
+
 uint64_t tick_ms() { return clamp(settings::decay_ms() / 4, 10, 1000); }
+uint64_t pause_ms() { return next_cool_ms.load(std::memory_order_relaxed) != settings::kNever ? kPauseMs : tick_ms(); }
 
 bool anything_waits() {
   if (sleepers::any_awake()) return true;
@@ -54,17 +99,19 @@ bool anything_waits() {
 
 void tick(uint64_t now_ms) {
   uint64_t due = next_tick_ms.load(std::memory_order_relaxed);
-  if (now_ms < due || !next_tick_ms.compare_exchange_strong(due, now_ms + tick_ms(), std::memory_order_relaxed)) return;
+  if (now_ms < due) {
+    due = next_cool_ms.load(std::memory_order_relaxed);
+    if (now_ms >= due && next_cool_ms.compare_exchange_strong(due, settings::kNever, std::memory_order_relaxed)) cool(now_ms);
+    return;
+  }
+  if (!next_tick_ms.compare_exchange_strong(due, now_ms + tick_ms(), std::memory_order_relaxed)) return;
   // Blocks sent to a shard whose threads sleep or have ended must not wait for ever.
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
   sleepers::tick(now_ms);
   if (unlikely(PageHeap::above_soft_limit())) Depot::send_all_home();
   Depot::send_idle_home();
-  const uint64_t decay = settings::decay_ms();
-  for (unsigned i = 0; i < kShards; i++) {
-    Central::of(i).release_spares();
-    if (decay != settings::kNever) Central::of(i).cool(static_cast<unsigned>(clamp(decay / tick_ms(), 1, kMostIdleTicks)));
-  }
+  for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
+  cool_at_tick(now_ms);
   PageHeap::relax_reserve();
   PageHeap::set_several_threads(thread_registry.threads() > 1);
   large::purge_spans(now_ms, false);
@@ -87,7 +134,7 @@ void slow_call_event(ThreadCache* tc) {
   PageHeap::set_now(now);
   if constexpr (kDebugChecks) check::cache(tc);
   trim_idle_bins(tc);
-  if (now >= next_tick_ms.load(std::memory_order_relaxed)) tick(now);
+  if (now >= next_tick_ms.load(std::memory_order_relaxed) || now >= next_cool_ms.load(std::memory_order_relaxed)) tick(now);
 }
 
 void take_inbox(ThreadCache* tc) {
@@ -121,12 +168,13 @@ bool reclaim(ThreadCache* tc) {
   if (tc != nullptr) flush_cache(tc);
   sleepers::empty_parked(os::now_ms());
   Depot::send_all_home();
+  Central::Work work{UINT32_MAX, UINT32_MAX, UINT32_MAX};
   for (unsigned i = 0; i < kShards; i++) {
     remote::drain_to_central(i);
     Central::of(i).release_all_spares();
-    Central::of(i).cool(0);
+    Central::of(i).cool(0, work);
   }
-  const bool any = PageHeap::dirty_pages() + large::cached_span_bytes() != 0;
+  const bool any = PageHeap::dirty_pages() + large::cached_span_bytes() != 0 || work.calls != UINT32_MAX;
   large::purge_spans(os::now_ms(), true);
   PageHeap::purge_all(os::now_ms(), true);
   thread_registry.trim();

@@ -118,6 +118,8 @@ HZ3_SLOW void free_uncached(void* block, Tag tag);
 void tick(uint64_t now_ms);
 // The time between two of them: a quarter of the decay time within bounds.
 uint64_t tick_ms();
+// The time until the next one is worth a call, if somebody has nothing else to do.
+uint64_t pause_ms();
 // Whether there is something that ticks will give back or pass on. A moment old.
 bool anything_waits();
 
