@@ -164,6 +164,7 @@ Run* Central::account(Run* run, unsigned back, Run* freed) {
   count_returned(run->slot, static_cast<int>(back));
   if (unlikely(run->all_free())) return retire(run, freed);
   relist(run);
+  if (run->free_count == back && may_cool(run)) set_warm(run->slot, true);  // the first one; it may be on that list already
   return freed;
 }
 

@@ -28,7 +28,7 @@ size_t offset_in(const Run* run, const void* block) {
 struct Parts {
   uint16_t free[Run::kColdPages] = {};
   uint16_t listed[Run::kColdPages] = {};  // of them, on the list: those may have been written to since the last purge
-  bool valid = true;                      // the list is as long as it is counted: no block was freed twice
+  bool valid;                             // the list is as long as it is counted: no block was freed twice
 
   static void add(uint16_t* parts, size_t offset, size_t size) {
     const size_t last = (offset + size - 1) >> kPageShift;
@@ -37,11 +37,12 @@ struct Parts {
   explicit Parts(const Run* run) {
     const size_t size = class_bytes(run->slot);
     const void* b = run->free;
-    for (unsigned n = run->listed(); n != 0 && b != nullptr; n--, b = link_of(b)) {
+    unsigned left = run->listed();
+    for (; left != 0 && b != nullptr; left--, b = link_of(b)) {
       add(free, offset_in(run, b), size);
       add(listed, offset_in(run, b), size);
-      valid = n != 1 || link_of(b) == nullptr;
     }
+    valid = left == 0 && b == nullptr;
     for (uint32_t cold = run->cold; cold != 0; cold &= cold - 1) {
       const unsigned page = static_cast<unsigned>(__builtin_ctz(cold));
       for (unsigned i = first_in(page, size); i < first_in(page + 1, size) && i < run->carved; i++) add(free, i * size, size);

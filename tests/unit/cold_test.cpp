@@ -201,6 +201,21 @@ TEST_F(Cold, RunsWithoutAFreePageAreNotLookedAt) {
   test::give_back({blocks.begin() + 1, blocks.end()});
 }
 
+// It is where it was on its list, but has a block now that came back.
+TEST_F(Cold, ARunThatWasNotCarvedToItsEndIsLookedAt) {
+  const Slot slot = slot_of(8192);
+  const Blocks whole = whole_run(slot), some = test::blocks_of(0, slot, 4);
+  fill(some, 1);
+  cool(0);
+  const unsigned before = resident(run_of(some[1]));
+  test::give_back({some[1]});
+  EXPECT_TRUE(central.has_warm());
+  cool(0);
+  EXPECT_LT(resident(run_of(some[1])), before);
+  test::give_back({some[0], some[2], some[3]});
+  test::give_back(whole);
+}
+
 TEST_F(Cold, TheKernelMayRefuse) {
   const Slot slot = slot_of(8192);
   const Blocks blocks = whole_run(slot);
