@@ -52,9 +52,7 @@ void Central::relist(Run* run) {
                                              (available * 4 > capacity * 3);
   if (want == run->list) return;
   unlist(run);
-  if (want == Run::kNoList) return;
-  list(run, want);
-  if (may_cool(run)) set_warm(run->slot, true);
+  if (want != Run::kNoList) list(run, want);
 }
 
 // Blocks that came back first, they are in memory already; then those of a page that was given back, then some that were never
@@ -164,7 +162,7 @@ Run* Central::account(Run* run, unsigned back, Run* freed) {
   count_returned(run->slot, static_cast<int>(back));
   if (unlikely(run->all_free())) return retire(run, freed);
   relist(run);
-  if (run->free_count == back && may_cool(run)) set_warm(run->slot, true);  // the first one; it may be on that list already
+  if (may_cool(run)) set_warm(run->slot, true);
   return freed;
 }
 

@@ -112,15 +112,12 @@ class Central {
   void cool_warm(unsigned idle_ticks, Work& work);
   bool next_warm(Slot& slot) const;
   unsigned choose(Slot& slot, unsigned idle_ticks, Work& work, Cooling* chosen);
-  // The list from which on a class has runs of which a page is free, not for sure, but likely enough to look: 8 KiB of many
-  // small blocks have one when hardly a block is in use.
+  // Whether a run with free blocks has likely enough a page without one in use: for sure, if each of those is in one page.
+  static bool may_cool(const Run* run) { return run->carved - run->free_count <= static_cast<int>(run->pages); }
+  // The list on which the first of them are: those of many small blocks are nearly empty.
   static unsigned least_list(Slot slot) {
-    const ClassInfo& c = class_info(slot);
-    return c.run.pages > kShortPages ? 0 : c.size < kManyBelow ? kFullness - 1 : kFullness - 2;
-  }
-  static constexpr unsigned kShortPages = 4, kManyBelow = 512;
-  static bool may_cool(const Run* run) {
-    return run->free_count != 0 && run->list >= least_list(run->slot) && run->list < kCold;
+    const RunShape shape = class_info(slot).run;
+    return shape.blocks > 4 * shape.pages ? kFullness - 1 : 0;
   }
   static void find_pages(const Run* run, Cooling& c);
   bool take_out(Run* run, Cooling& c);
@@ -134,7 +131,7 @@ class Central {
   static void release(Run* freed);
 
   Mutex lock_;
-  // A bit for each class of which a run that may_cool() has come to another list since cool() looked.
+  // A bit for each class of which a block came back to a run that may_cool() since cool() looked, or was not idle then.
   // Written under the lock, read without it by has_warm(): relaxed, a hint.
   std::atomic<uint64_t> warm_[2] = {};
   uint8_t ticks_ = 0;                  // those that age() was told of

@@ -175,7 +175,7 @@ unsigned Central::choose(Slot& slot, unsigned idle_ticks, Work& work, Cooling* c
         if (count == kAtOnce || links > kLinksAtOnce || !work.left()) return count;
         work.visits--;
         next = run->next;
-        if (!may_cool(run)) continue;
+        if (run->free_count == 0 || !may_cool(run)) continue;
         if (static_cast<uint8_t>(ticks_ - run->changed) < idle_ticks) {
           more = true;
           continue;
