@@ -160,9 +160,11 @@ HZ3_ALWAYS_INLINE const char* Central::fault_of(const Run* run, const void* bloc
 Run* Central::account(Run* run, unsigned back, Run* freed) {
   run->free_count = static_cast<uint16_t>(run->free_count + back);
   count_returned(run->slot, static_cast<int>(back));
-  if (unlikely(run->all_free())) return retire(run, freed);
+  if (unlikely(may_cool(run))) {
+    if (run->all_free()) return retire(run, freed);
+    set_warm(run->slot, true);
+  }
   relist(run);
-  if (may_cool(run)) set_warm(run->slot, true);
   return freed;
 }
 
