@@ -102,7 +102,7 @@ double drift_of(Churn& churn, size_t least, double seconds) {
   while (resident.size() < least || seconds_now() < until) {
     churn.turn();
     churn.turn();
-    for (int i = 0; i < 30; ++i) tick();
+    for (int i = 0; i < 60; ++i) tick();
     resident.push_back(static_cast<double>(resident_bytes()));
   }
   resident.erase(resident.begin(), resident.begin() + static_cast<std::ptrdiff_t>(resident.size() / 3));
@@ -112,7 +112,8 @@ double drift_of(Churn& churn, size_t least, double seconds) {
   return drift;
 }
 
-// A few looks are 3 % apart and drift by as much (measured); what is left of the growth at the start is in that.
+// Looks are 4 % apart, and drift by 1 % (measured; half the pause, in which not all that waits goes, makes that 10 and up to
+// 20); what is left of the growth at the start is in that.
 constexpr double kMostDrift = 0.15;
 
 }  // namespace
