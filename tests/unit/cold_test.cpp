@@ -370,6 +370,7 @@ TEST_F(Cold, BesideThreadsAtWork) {
   std::vector<std::thread> threads;
   for (unsigned t = 0; t < kThreads; t++)
     threads.emplace_back([&, t] {
+      test::my_cache();
       test::Random random(t + 11);
       std::vector<std::pair<unsigned char*, size_t>> mine;
       for (unsigned step = 0; step < kSteps; step++) {
