@@ -52,6 +52,10 @@ class Central {
   void release_spares() {
     if (has_spares()) release_old_spares();
   }
+  bool has_spares() const { return spares_.load(std::memory_order_relaxed) != 0; }
+  // Gives all of them.
+  void release_all_spares();
+
   // Gives pages back of runs that have blocks in use, and have been idle for so many ticks (less than 256; 0: of all), until
   // one part of `work` is used up. No lock is held while the kernel works: the purge takes the free blocks of a run for so
   // long, as a thread would.
@@ -71,10 +75,6 @@ class Central {
   // Whether there are runs that cool() has still to look at. A moment old; never where huge pages are asked for, which a purge
   // of parts would break up.
   bool has_warm() const { return (warm_word(0) | warm_word(1)) != 0 && cools(); }
-
-  bool has_spares() const { return spares_.load(std::memory_order_relaxed) != 0; }
-  // Gives all of them.
-  void release_all_spares();
 
   // Checks the invariants of every run on the lists (for tests). Dies with the ID of the broken one.
   void check();

@@ -5,7 +5,6 @@
 // may take them from, and their pages are left alone. A block that starts in a page that was given back has lost its link: a
 // bit for the page stands for all that start there, until warm() links them again.
 #include "hz3/central.hpp"
-#include "hz3/message.hpp"
 #include "hz3/settings.hpp"
 
 #include <utility>
@@ -55,13 +54,11 @@ void use_up(unsigned& work, unsigned part) { work -= part < work ? part : work; 
 // Returns how often the kernel was called.
 unsigned give_back(const Run* run, uint32_t pages) {
   unsigned calls = 0;
-  if constexpr (kDebugChecks)
-    if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
   for (unsigned at = 0, end = 0; at < Run::kColdPages; at = end + 1) {
     for (end = at; end < Run::kColdPages && (pages >> end & 1) != 0; end++) {
     }
     if (end == at) continue;
-    os::calls.advise(run->start + at * kPageSize, (end - at) * kPageSize, kGivesBack);
+    give_to_kernel(run->start + at * kPageSize, (end - at) * kPageSize);
     calls++;
   }
   return calls;

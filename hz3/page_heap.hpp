@@ -16,6 +16,7 @@
 #include <atomic>
 
 #include "hz3/arena.hpp"
+#include "hz3/message.hpp"
 
 namespace hz3 {
 
@@ -28,6 +29,13 @@ inline constexpr unsigned kSwingMs = 100 < kPurgeDecayMs ? 100 : kPurgeDecayMs;
 inline constexpr os::Advice kGivesBack = kPurgeAdvice == PurgeAdvice::Free   ? os::Advice::Free
                                          : kPurgeAdvice == PurgeAdvice::Cold ? os::Advice::Cold
                                                                              : os::Advice::DontNeed;
+
+// Tells it so. With no lock held. False when the kernel refuses.
+inline bool give_to_kernel(void* pages, size_t bytes) {
+  if constexpr (kDebugChecks)
+    if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
+  return os::calls.advise(pages, bytes, kGivesBack);
+}
 
 inline constexpr unsigned kPageHeaps = kShards < 8 ? kShards : 8;
 

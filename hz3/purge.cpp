@@ -1,5 +1,4 @@
 // Free pages on their way back to the kernel: the purge of hz3/page_heap.hpp.
-#include "hz3/message.hpp"
 #include "hz3/page_heap.hpp"
 #include "hz3/settings.hpp"
 
@@ -73,9 +72,7 @@ unsigned PageHeap::purge_segment(Segment* s, uint64_t now_ms, bool everything) {
     unsigned first = at, last = end;
     whole_kernel_pages(&first, &last);
     if (first < last) {
-      if constexpr (kDebugChecks)
-        if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
-      const bool done = os::calls.advise(s->page(first), size_t{last - first} << kPageShift, kGivesBack);
+      const bool done = give_to_kernel(s->page(first), size_t{last - first} << kPageShift);
       if (done && kGivesBack == os::Advice::DontNeed) zeroed.set(first, last - first);
     }
     at = chosen.next_set(end);

@@ -308,31 +308,23 @@ TEST_F(Cold, ABrokenListIsLeftAlone) {
 
 // Others use the run while the kernel has some of its pages in hand.
 TEST_F(Cold, ARunIsUsedDuringThePurge) {
-  static Blocks blocks, taken;
-  static Slot slot;
-  slot = slot_of(8192);
-  blocks = whole_run(slot);
-  taken.clear();
+  const Slot slot = slot_of(8192);
+  const Blocks blocks = whole_run(slot);
+  Blocks taken;
   ASSERT_GE(blocks.size(), 8u);
   fill(blocks, 0xee);
   test::give_back({blocks[0], blocks[1], blocks[2], blocks[4]});
-  const os::Calls real = os::calls;
-  static bool (*advise)(void*, size_t, os::Advice);
-  advise = real.advise;
-  os::calls.advise = [](void* p, size_t bytes, os::Advice advice) {
-    if (taken.empty()) {
-      test::give_back({blocks[3], blocks[5]});
-      taken = test::blocks_of(0, slot, 1);  // one of these: the others are the purge's
-      EXPECT_TRUE(taken[0] == blocks[3] || taken[0] == blocks[5]);
-      memset(taken[0], 0xdd, class_bytes(slot));
-      os::calls.advise = advise;
-      cool(0);  // another purge, of what there is now
-      Central::of(0).check();
-    }
-    return advise(p, bytes, advice);
+  Kernel kernel;
+  kernel.at_advice = [&] {
+    test::give_back({blocks[3], blocks[5]});
+    taken = test::blocks_of(0, slot, 1);  // one of these: the others are the purge's
+    EXPECT_TRUE(taken[0] == blocks[3] || taken[0] == blocks[5]);
+    memset(taken[0], 0xdd, class_bytes(slot));
+    cool(0);  // another purge, of what there is now
+    central.check();
   };
   cool(0);
-  os::calls = real;
+  ASSERT_EQ(taken.size(), 1u);
   central.check();
   EXPECT_TRUE(test::all_bytes(taken[0], class_bytes(slot), 0xdd));
   for (size_t i = 6; i < blocks.size(); i++) EXPECT_TRUE(test::all_bytes(blocks[i], class_bytes(slot), 0xee));
@@ -345,21 +337,15 @@ TEST_F(Cold, ARunIsUsedDuringThePurge) {
 
 // All blocks of a run come back while a purge has some of them: it ends with those.
 TEST_F(Cold, ARunEndsWithThePurge) {
-  static Blocks blocks;
   const Slot slot = slot_of(16384);
-  blocks = whole_run(slot);
+  const Blocks blocks = whole_run(slot);
   test::give_back({blocks[0]});
-  const os::Calls real = os::calls;
-  static bool (*advise)(void*, size_t, os::Advice);
-  advise = real.advise;
-  os::calls.advise = [](void* p, size_t bytes, os::Advice advice) {
-    os::calls.advise = advise;
+  Kernel kernel;
+  kernel.at_advice = [&] {
     test::give_back({blocks.begin() + 1, blocks.end()});
     EXPECT_NE(tag_of(blocks[1]), 0u);
-    return advise(p, bytes, advice);
   };
   cool(0);
-  os::calls = real;
   EXPECT_EQ(tag_of(blocks[1]), 0u);
   EXPECT_EQ(central.totals().runs, 0u);
 }

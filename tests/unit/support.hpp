@@ -9,7 +9,9 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "hz3/api.hpp"
@@ -47,6 +49,8 @@ class Kernel {
   }
   unsigned calls(Call call) { return state(call).seen; }
   unsigned refused(Call call) { return state(call).refused; }
+  // Called once, when the next advice is given, before the kernel has it.
+  std::function<void()> at_advice;
   // A refused move loses its target: the kernel unmapped it, and another thread took the addresses.
   bool refused_move_loses = false;
 
@@ -71,6 +75,7 @@ class Kernel {
     if (!current->refuses(Call::Release)) current->real_.release(p, bytes);
   }
   static bool advise(void* p, size_t bytes, os::Advice advice) {
+    if (const auto look = std::exchange(current->at_advice, nullptr)) look();
     return !current->refuses(Call::Advise) && current->real_.advise(p, bytes, advice);
   }
   static os::Moved move(void* from, void* to, size_t bytes) {
