@@ -35,18 +35,18 @@ class Compilers(unittest.TestCase):
             serves_malloc(self, library)
 
     def test_link_time_optimisation(self):
-        for compiler, places in (("g++", ("one", "another-place")), ("clang++", ("one",))):
+        for compiler in ("g++", "clang++"):
             if not shutil.which(compiler):
                 continue
             with self.subTest(compiler):
                 libraries = []
-                for name in places:
+                for name in ("one", "another-place"):
                     out = "{}/lto-{}-{}".format(self.folder, compiler, name)
                     self.make("O=" + out, "fast_defconfig", "lto.config")
                     self.assertEqual(self.make("O=" + out, "CXX=" + compiler, "flags").count(" -flto "), 2)  # to compile, to link
                     self.make("O=" + out, "CXX=" + compiler, JOBS, "all")
                     libraries.append(out + "/libhakozuna_hz3_fast.so")
-                with open(libraries[0], "rb") as one, open(libraries[-1], "rb") as another:
+                with open(libraries[0], "rb") as one, open(libraries[1], "rb") as another:
                     self.assertTrue(one.read() == another.read(), "the two libraries differ")
                 serves_malloc(self, libraries[0])
                 # The white-box tests are linked, too.
