@@ -72,8 +72,8 @@ class Central {
   void age() {
     if (has_warm()) age_warm();
   }
-  // Whether there are runs that cool() has still to look at. A moment old; never where huge pages are asked for, which a purge
-  // of parts would break up.
+  // Whether there are runs that cool() has still to look at. A moment old; never where huge pages are asked for from the
+  // start, which a purge of parts would break up.
   bool has_warm() const { return (warm_word(0) | warm_word(1)) != 0 && cools(); }
 
   // Checks the invariants of every run on the lists (for tests). Dies with the ID of the broken one.

@@ -54,6 +54,7 @@ void use_up(unsigned& work, unsigned part) { work -= part < work ? part : work; 
 // Returns how often the kernel was called.
 unsigned give_back(const Run* run, uint32_t pages) {
   unsigned calls = 0;
+  if (unlikely(run->segment->is_huge())) break_up(run->segment, run->start + static_cast<unsigned>(__builtin_ctz(pages)) * kPageSize);
   for (unsigned at = 0, end = 0; at < Run::kColdPages; at = end + 1) {
     for (end = at; end < Run::kColdPages && (pages >> end & 1) != 0; end++) {
     }
@@ -78,8 +79,7 @@ struct Central::Cooling {
 };
 
 bool Central::cools() {
-  const HugePages huge = settings::huge_pages();
-  return huge != HugePages::Dense && huge != HugePages::Always && os::page_size() == kPageSize;
+  return settings::huge_pages() != HugePages::Always && os::page_size() == kPageSize;
 }
 
 // The pages that have free blocks alone, but for those that are in the kernel's hands already.
@@ -94,6 +94,8 @@ void Central::find_pages(const Run* run, Cooling& c) {
     c.purge |= uint32_t{1} << page;
     if (first_in(page, size) < end) c.cold |= uint32_t{1} << page;
   }
+  // A huge page is not broken up for less than most of what a run has in it.
+  if (unlikely(run->segment->is_huge()) && 2 * count_bits(c.purge) < run->pages) c.purge = 0, c.cold = run->cold;
 }
 
 // Takes the free blocks out of a run on a list, if a page has no other ones.

@@ -116,7 +116,6 @@ void tick(uint64_t now_ms) {
   PageHeap::set_several_threads(thread_registry.threads() > 1);
   large::purge_spans(now_ms, false);
   PageHeap::purge_all(now_ms, false);
-  PageHeap::collapse_dense();
   if constexpr (kDebugChecks) check::shared();
 }
 

@@ -77,6 +77,7 @@ void child() {
   thread_registry.keep_only(tls_own);
   for (unsigned i = 0; i < kShards; i++) remote::Inbox::of(i).abandon();
   background::in_child();
+  PageHeap::in_child();
   finish();
 }
 

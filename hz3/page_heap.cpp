@@ -16,6 +16,7 @@ constexpr unsigned kDescriptorBatch = kPageSize / sizeof(Run);
 constexpr unsigned kLookDirty = 4;  // segments whose free pages are compared one by one
 constexpr unsigned kLookPlaces = 8;
 constexpr unsigned kLook = 8;  // segments of a list that are compared for the fullest
+constexpr unsigned kFirstLook = kSegmentPages / 8;  // pages in use: see hz3/huge.cpp
 
 // The lowest set bit at a multiple of `alignment`; kSegmentPages when there is none.
 unsigned first_aligned(const PageBits& bits, unsigned alignment) {
@@ -45,7 +46,6 @@ void PageHeap::relist(Segment* s) {
   const unsigned want = list_for(s->longest);
   if (s->list == want) return;
   unlist(s);
-  if (want == 0) note_full(s);
   s->list = static_cast<uint8_t>(want);
   s->prev = nullptr;
   s->next = list_[want];
@@ -74,8 +74,11 @@ void PageHeap::forget_dirty(Segment* s) {
 
 void PageHeap::adopt(Segment* s, unsigned self) {
   s->heap = static_cast<uint8_t>(self);
-  s->on_dirty_list = s->on_full_list = s->huge = false;
-  if (settings::huge_pages() == HugePages::Always) s->swept_ms = os::now_ms();  // a huge page from the start
+  s->on_dirty_list = false;
+  s->set_huge(settings::huge_pages() == HugePages::Always);
+  s->look_at = kFirstLook;
+  s->dense_pages = 0;
+  if (s->is_huge()) s->swept_ms = os::now_ms();
   segments_++;
   free_pages_.fetch_add(kSegmentPages, std::memory_order_relaxed);
   if (s->dirty_pages != 0) {
@@ -247,7 +250,7 @@ void PageHeap::return_descriptor(unsigned shard, Run* run) {
   spare = run;
 }
 
-Run* PageHeap::carve(Segment* s, unsigned at, unsigned pages) {
+Run* PageHeap::carve(Segment* s, unsigned at, unsigned pages, bool dense) {
   const bool zero = s->touched.count(at, pages) == 0;
   take_range(s, at, pages);
   Run* run = descriptor(s->arena);
@@ -262,43 +265,47 @@ Run* PageHeap::carve(Segment* s, unsigned at, unsigned pages) {
   run->segment = s;
   run->pages = pages;
   run->zero = zero;
+  run->dense = dense;
   run->list = Run::kNoList;
+  if (dense) s->dense_pages = static_cast<uint16_t>(s->dense_pages + pages);
+  if (unlikely(kSegmentPages - s->free_pages >= s->look_at)) consider_huge(s);
   return run;
 }
 
-Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon, Look look) {
+Run* PageHeap::allocate_here(unsigned pages, unsigned alignment, unsigned soon, bool dense, Look look) {
   LockGuard guard(lock_);
   const Place place = find(pages, alignment, soon, look);
-  return place.segment != nullptr ? carve(place.segment, place.at, pages) : nullptr;
+  if (place.segment == nullptr) return nullptr;
+  return carve(place.segment, place.at, pages, dense);
 }
 
 // First pages that are in memory, of whatever heap; then others of the shard's own; then of a heap that has many, so that
 // heaps do not end up sharing segments page by page.
-Run* PageHeap::find_run(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
+Run* PageHeap::find_run(unsigned shard, unsigned pages, unsigned alignment, unsigned soon, bool dense) {
   const unsigned self = shard % kPageHeaps;
   for (unsigned i = 0; i < kPageHeaps; i++) {
     PageHeap& heap = page_heaps[(self + i) % kPageHeaps];
     if (heap.dirty_pages_.load(std::memory_order_relaxed) < soon) continue;
-    if (Run* run = heap.allocate_here(pages, alignment, soon, Look::InMemory)) return run;
+    if (Run* run = heap.allocate_here(pages, alignment, soon, dense, Look::InMemory)) return run;
   }
   PageHeap& heap = page_heaps[self];
-  if (Run* run = heap.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
+  if (Run* run = heap.allocate_here(pages, alignment, soon, dense, Look::Anywhere)) return run;
   for (PageHeap& other : page_heaps) {
     if (&other == &heap || other.free_pages_.load(std::memory_order_relaxed) < kSegmentPages / 2 + pages) continue;
-    if (Run* run = other.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
+    if (Run* run = other.allocate_here(pages, alignment, soon, dense, Look::Anywhere)) return run;
   }
   if (Segment* s = arenas.allocate(1)) {
     LockGuard guard(heap.lock_);
     heap.adopt(s, self);
-    return heap.carve(s, 0, pages);
+    return heap.carve(s, 0, pages, dense);
   }
   for (PageHeap& other : page_heaps)  // the last resort: whatever anybody has
-    if (Run* run = other.allocate_here(pages, alignment, soon, Look::Anywhere)) return run;
+    if (Run* run = other.allocate_here(pages, alignment, soon, dense, Look::Anywhere)) return run;
   return nullptr;
 }
 
-Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon) {
-  Run* run = find_run(shard, pages, alignment, soon);
+Run* PageHeap::allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon, bool dense) {
+  Run* run = find_run(shard, pages, alignment, soon, dense);
   if (run == nullptr || likely(!above_hard_limit())) return run;
   free(run, 0);
   return nullptr;
@@ -333,6 +340,7 @@ void PageHeap::free(Run* run, unsigned written) {
   bool over = false;
   {
     LockGuard guard(heap.lock_);
+    if (run->dense) s->dense_pages = static_cast<uint16_t>(s->dense_pages - pages);
     heap.free_range(s, first, pages);
     over = heap.soil(s, first, pages, written) > reserve_pages();
     Run*& spare = heap.spare_[s->arena->number()];

@@ -30,11 +30,20 @@ inline constexpr os::Advice kGivesBack = kPurgeAdvice == PurgeAdvice::Free   ? o
                                          : kPurgeAdvice == PurgeAdvice::Cold ? os::Advice::Cold
                                                                              : os::Advice::DontNeed;
 
-// Tells it so. With no lock held. False when the kernel refuses.
-inline bool give_to_kernel(void* pages, size_t bytes) {
+// Advice for the kernel, with no lock held. False when it refuses.
+inline bool tell_kernel(void* pages, size_t bytes, os::Advice advice) {
   if constexpr (kDebugChecks)
     if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
-  return os::calls.advise(pages, bytes, kGivesBack);
+  return os::calls.advise(pages, bytes, advice);
+}
+
+inline bool give_to_kernel(void* pages, size_t bytes) { return tell_kernel(pages, bytes, kGivesBack); }
+
+// Before a part of a segment that is_huge() is given back: has the kernel break up the huge page, by way of pages of that part.
+// It would keep the whole of it in memory else, and only count it no longer. Clears the mark.
+inline void break_up(Segment* s, void* pages) {
+  s->set_huge(false);
+  tell_kernel(pages, os::page_size(), os::Advice::Free);
 }
 
 inline constexpr unsigned kPageHeaps = kShards < 8 ? kShards : 8;
@@ -42,9 +51,9 @@ inline constexpr unsigned kPageHeaps = kShards < 8 ? kShards : 8;
 class PageHeap {
  public:
   // A run of `pages` pages (at most kSegmentPages / 2) for a shard, aligned to `alignment` pages, neither tagged nor carved:
-  // the fields start, segment, pages and zero are set. Its first `soon` pages are about to be written. nullptr when there is
-  // no memory.
-  static Run* allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon);
+  // the fields start, segment, pages, zero and dense are set. Its first `soon` pages are about to be written; if it is to be
+  // `dense`, all of them are before long, as where no block is longer than a page. nullptr when there is no memory.
+  static Run* allocate(unsigned shard, unsigned pages, unsigned alignment, unsigned soon, bool dense = false);
   // Takes a run back; its tags must be 0 by now. Its first `written` pages were in use, those behind them never. Any thread.
   static void free(Run* run, unsigned written);
   // Grows a run in place to `pages` pages; false when its neighbour is in use. The new pages are unlabelled. `zero` tells
@@ -54,9 +63,6 @@ class PageHeap {
   static void shrink(Run* run, unsigned pages);
   // Gives back what has been free for the decay time (`everything`: all that is free) and empty segments. Any thread.
   static void purge_all(uint64_t now_ms, bool everything);
-
-  // Makes segments huge pages that have been dense for a tick, a few at a time; nothing but in that mode. Once a tick.
-  static void collapse_dense();
 
   static size_t dirty_pages();
   // The dirty pages that are kept until they decay: a 32nd of what was in use of late, at most the configured reserve. Those
@@ -69,6 +75,8 @@ class PageHeap {
   static size_t held_pages();
   static bool above_soft_limit();
   static bool above_hard_limit();
+  // Pages that were taken for runs of late: within the last swing_ms() and as long before.
+  static size_t taken_pages(uint64_t now_ms);
   // Tells of so many more pages of spans, or fewer.
   static void note_spans(ptrdiff_t more);
   // Tells the page heaps what time it is: they do not look at the clock for every run that is freed. Any thread.
@@ -83,6 +91,8 @@ class PageHeap {
   void check();
   Mutex& mutex() { return lock_; }
   static PageHeap& number(unsigned i);
+  // In a child of fork(), with all locks held: forgets what other threads had the kernel do.
+  static void in_child();
   // Forgets the unused run descriptors of the arenas in the bit set, which are about to be unmapped.
   static void forget_descriptors(uint64_t arenas);
   // A run descriptor for a span, which no heap lists.
@@ -95,8 +105,8 @@ class PageHeap {
   static unsigned list_for(unsigned longest) { return longest == 0 ? 0 : 1 + log2_floor(longest); }
 
   enum class Look { InMemory, Anywhere };
-  static Run* find_run(unsigned shard, unsigned pages, unsigned alignment, unsigned soon);
-  Run* allocate_here(unsigned pages, unsigned alignment, unsigned soon, Look look);
+  static Run* find_run(unsigned shard, unsigned pages, unsigned alignment, unsigned soon, bool dense);
+  Run* allocate_here(unsigned pages, unsigned alignment, unsigned soon, bool dense, Look look);
   struct Place {
     Segment* segment;
     unsigned at;
@@ -104,7 +114,7 @@ class PageHeap {
   static bool in_memory(const Segment* s, unsigned pages, unsigned alignment, unsigned soon, unsigned* at);
   static unsigned best_start(const Segment* s, unsigned pages, unsigned alignment, unsigned soon);
   Place find(unsigned pages, unsigned alignment, unsigned soon, Look look);
-  Run* carve(Segment* s, unsigned at, unsigned pages);
+  Run* carve(Segment* s, unsigned at, unsigned pages, bool dense);
   void adopt(Segment* s, unsigned self);
   void free_range(Segment* s, unsigned first, unsigned pages);
   void take_range(Segment* s, unsigned first, unsigned pages);
@@ -118,8 +128,8 @@ class PageHeap {
   void purge(uint64_t now_ms, bool everything);
   unsigned purge_segment(Segment* s, uint64_t now_ms, bool everything);
   static bool keeps_huge(const Segment* s);
-  void note_full(Segment* s);
-  void forget_full(Segment* s);
+  void consider_huge(Segment* s);
+  bool worth_a_huge_page(const Segment* s) const;
   void collapse(Segment* s);
   void count_dirty(int more);
   static void note_used(size_t pages);
@@ -131,14 +141,13 @@ class PageHeap {
   Segment* list_[kLists] = {};
   Segment* dirty_first_ = nullptr;
   Segment* dirty_last_ = nullptr;
-  Segment* full_ = nullptr;      // without a free page, on their way to be huge pages
   Run* spare_[kArenasMax] = {};  // unused run descriptors, by arena
   size_t segments_ = 0;
+  unsigned collapsing_ = 0;  // segments that are
   // relaxed: changed under lock_, read without it as hints for those who look for pages to share, and for statistics.
   // No load pairs with a store: whoever acts on one takes lock_ and looks again.
   std::atomic<size_t> free_pages_{0};
   std::atomic<size_t> dirty_pages_{0};
-  std::atomic<size_t> full_segments_{0};
   std::atomic<size_t> dirty_segments_{0};  // on the list for the purge to look at; purge_all() locks when there are any
 };
 HZ3_HIDDEN extern PageHeap page_heaps[kPageHeaps];

@@ -60,12 +60,14 @@ unsigned PageHeap::purge_segment(Segment* s, uint64_t now_ms, bool everything) {
   if (s->dirty_pages != 0) note_dirty(s);
   if (pages == 0) return 0;
 
-  s->huge = false;
+  const bool breaks = s->is_huge() && pages != kSegmentPages;
+  s->set_huge(false);
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
   free_pages_.fetch_sub(pages, std::memory_order_relaxed);
   remeasure(s);
 
   lock_.unlock();
+  if (breaks) break_up(s, s->page(chosen.next_set(0)));
   PageBits zeroed{};
   for (unsigned at = chosen.next_set(0); at < kSegmentPages;) {
     const unsigned end = chosen.next_clear(at);
@@ -108,7 +110,6 @@ void PageHeap::purge(uint64_t now_ms, bool everything) {
     const bool huge = keeps_huge(s);
     purge_segment(s, now_ms, all || now_ms >= s->dirtied_ms + (huge ? patience_ms(true) : decay));
     if (s->free_pages == kSegmentPages && s->dirty_pages == 0 && !s->collapsing) {
-      forget_full(s);
       unlist(s);
       segments_--;
       free_pages_.fetch_sub(kSegmentPages, std::memory_order_relaxed);

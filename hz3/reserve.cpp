@@ -87,11 +87,17 @@ size_t PageHeap::reserve_pages() {
   return lesser(reserve, room_below_soft_limit());
 }
 
-// Relaxed, and threads may rotate the window at the same time: a heuristic.
 size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
   const uint64_t decay = settings::decay_ms();
   if (decay == 0) return 0;
   if (decay == settings::kNever) return room_below_soft_limit();
+  const size_t pages = taken_pages(now_ms);
+  const size_t reserve = settings::reserve_pages();
+  return lesser(clamp(pages, reserve, kSwingReserves * reserve), room_below_soft_limit());
+}
+
+// Relaxed, and threads may rotate the window at the same time: a heuristic.
+size_t PageHeap::taken_pages(uint64_t now_ms) {
   const uint64_t since = window_since_ms.load(std::memory_order_relaxed);
   const uint64_t swing_ms = PageHeap::swing_ms();
   if (now_ms - since >= swing_ms) {
@@ -99,9 +105,7 @@ size_t PageHeap::most_dirty_pages(uint64_t now_ms) {
     taken.store(0, std::memory_order_relaxed);
     window_since_ms.store(now_ms, std::memory_order_relaxed);
   }
-  const size_t pages = taken.load(std::memory_order_relaxed) + taken_before.load(std::memory_order_relaxed);
-  const size_t reserve = settings::reserve_pages();
-  return lesser(clamp(pages, reserve, kSwingReserves * reserve), room_below_soft_limit());
+  return taken.load(std::memory_order_relaxed) + taken_before.load(std::memory_order_relaxed);
 }
 
 uint64_t PageHeap::swing_ms() {

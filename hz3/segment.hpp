@@ -30,7 +30,8 @@ struct alignas(kCacheLine) Run {
   uint8_t list;          // which fullness list the run is on; kNoList when on none
   uint8_t changed;       // central's count of ticks when a block last came or went
   bool old_spare;        // was a spare at the last tick already
-  bool zero;             // the pages were zero when the run was made, so what is not carved yet still is
+  bool zero : 1;         // the pages were zero when the run was made, so what is not carved yet still is
+  bool dense : 1;        // see PageHeap::allocate
   uint32_t cold;         // a bit for each page that was given back while others of the run were in use: all blocks that start
                          // in it are free, carved, and not on `free`
 
@@ -58,7 +59,6 @@ struct Segment {
   Segment* prev;
   Segment* dirty_next;  // in the heap's list of segments with dirty pages, oldest first
   Segment* dirty_prev;
-  Segment* full_next;  // in the heap's list of segments that may be made huge pages
   Arena* arena;
   uint64_t dirty_since_ms;  // when it was put on that list
   uint64_t dirtied_ms;      // when pages of it were last freed, at the latest
@@ -68,13 +68,13 @@ struct Segment {
   uint16_t free_pages;
   uint16_t longest;  // length of the longest free extent
   uint16_t dirty_pages;
+  uint16_t dense_pages;  // of runs that are to be dense
+  uint16_t look_at;      // with so many pages in use it is asked whether it is worth a huge page
   uint8_t heap;  // the number of the page heap
   uint8_t list;  // which list of that heap; kNoList when on none
   bool on_dirty_list;
-  bool on_full_list;
-  bool full_at_tick;  // was on that list at the last tick already
   bool collapsing;    // the kernel has it in hand, without a lock
-  bool huge;          // was made huge pages, and no part of it was given back since
+  bool huge;          // was made a huge page, and no part of it was given back since
 
   static constexpr uint8_t kNoList = 255;
   char* start() const;
@@ -82,6 +82,9 @@ struct Segment {
   // reads its own number here, or any other, and then looks no further.
   unsigned span_owner() const { return __atomic_load_n(&spans_of, __ATOMIC_RELAXED); }
   void set_span_owner(unsigned owner) { __atomic_store_n(&spans_of, owner, __ATOMIC_RELAXED); }
+  // Set under the lock of the heap. Relaxed, no pairs: who gives back pages of a run asks without it, and may be a moment late.
+  bool is_huge() const { return __atomic_load_n(&huge, __ATOMIC_RELAXED); }
+  void set_huge(bool is) { __atomic_store_n(&huge, is, __ATOMIC_RELAXED); }
   char* page(unsigned i) const { return start() + (size_t{i} << kPageShift); }
 };
 

@@ -1,145 +1,297 @@
-// Huge pages: what the kernel is told in which mode, which segments are made huge pages, and that holes in them wait.
+// Huge pages: what the kernel is told in which mode, which segments are made huge pages, that holes in them wait and that what is
+// given back of them is broken out.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <functional>
+#include <thread>
 #include <tuple>
 
+#include "hz3/fork.hpp"
 #include "hz3/page_heap.hpp"
 #include "hz3/settings.hpp"
-#include "tests/unit/support.hpp"
+#include "tests/unit/blocks.hpp"
 
 namespace hz3 {
 namespace {
 
 using os::Advice;
+using PageRun = hz3::Run;  // GoogleTest has another one
 
 constexpr bool kPossible = kSegmentBytes % kHugePageBytes == 0;
+constexpr unsigned kPages = 16;  // of a run
+constexpr unsigned kFirstLook = kSegmentPages / 8;
 
 class Huge : public testing::Test {
  protected:
   void SetUp() override {
-    if constexpr (!kPossible || kPurgeReservePages < 64)
+    if constexpr (!kPossible || kPurgeReservePages < 64 || kSegmentPages != 512)
       GTEST_SKIP() << "no huge pages, or none is kept, in this configuration";
+    if (os::page_size() != kPageSize) GTEST_SKIP() << "the kernel's pages are larger";
     tick(test::later());
     api::trim();
-    settings::values[settings::kDecayMs] = 500;
+    // A tick counts the threads that are at work; without one, what was taken long ago counts as taken a moment ago.
+    test::no_ticks();
+    PageHeap::set_several_threads(true);
+    settings::values[settings::kDecayMs] = static_cast<int>(settings::kNever);
+    set_mode(HugePages::Dense);
     real = os::calls;
     told.clear();
     os::calls.advise = [](void* p, size_t bytes, Advice advice) {
       if (advice == Advice::DontNeed) return real.advise(p, bytes, advice);
       told.emplace_back(static_cast<char*>(p), bytes, advice);
-      return !refuses;
+      if (const auto look = std::exchange(at_advice, nullptr)) look();
+      return !refuses && (!asks_kernel || real.advise(p, bytes, advice));
     };
   }
   void TearDown() override {
     if (real.advise != nullptr) os::calls = real;
-    refuses = false;
-    for (hz3::Run* run : runs_) PageHeap::free(run, run->pages);
+    refuses = asks_kernel = false;
+    at_advice = nullptr;
+    while (!runs_.empty()) free_one();
     settings::values[settings::kHugePages] = static_cast<int>(kHugePagesDefault);
     settings::values[settings::kDecayMs] = kPurgeDecayMs;
+    PageHeap::set_several_threads(false);
     EXPECT_NOTHING_LOST();
   }
   static void set_mode(HugePages mode) { settings::values[settings::kHugePages] = static_cast<int>(mode); }
-  static hz3::Run* take(unsigned pages) { return PageHeap::allocate(0, pages, 1, pages); }
-  // A segment in runs of 16 pages, all of it in use.
-  Segment* full_segment(bool written) {
-    for (unsigned i = 0; i < kSegmentPages / 16; i++) {
-      runs_.push_back(take(16));
-      if (written) memset(runs_.back()->start, 1, 16 * kPageSize);
-    }
-    Segment* s = runs_.front()->segment;
-    EXPECT_EQ(s->free_pages, 0u);
+  Segment* take(bool dense = true) {
+    runs_.push_back(PageHeap::allocate(0, kPages, 1, kPages, dense));
+    return runs_.back()->segment;
+  }
+  Segment* take_pages(unsigned pages, bool dense = true) {
+    Segment* s = nullptr;
+    for (unsigned taken = 0; taken < pages; taken += kPages) s = take(dense);
     return s;
   }
   void free_one() {
-    PageHeap::free(runs_.back(), 16);
+    PageHeap::free(runs_.back(), runs_.back()->pages);
     runs_.pop_back();
   }
-  void collapse_at_two_ticks(Segment* s) {
-    PageHeap::collapse_dense();
-    EXPECT_TRUE(told.empty()) << "it is full since this tick";
-    PageHeap::collapse_dense();
-    ASSERT_EQ(told.size(), 1u);
-    EXPECT_EQ(told[0], std::tuple(s->start(), kSegmentBytes, Advice::Collapse));
-    EXPECT_TRUE(s->huge);
-    PageHeap::collapse_dense();
-    EXPECT_EQ(told.size(), 1u) << "once";
+  // Segments in use as a whole, before which the program took too little to be seen to grow.
+  void grow() {
+    for (;;) {
+      const Segment* s = take();
+      if (s->free_pages == 0 && PageHeap::taken_pages(os::now_ms()) >= 2 * kSegmentPages) break;
+    }
+    told.clear();
+  }
+  // A segment that has become a huge page, with an eighth in use.
+  Segment* huge_segment() {
+    grow();
+    Segment* s = take_pages(kFirstLook);
+    EXPECT_EQ(told.size(), 1u);
+    EXPECT_TRUE(s->is_huge());
+    return s;
+  }
+  // The same, in use as a whole.
+  Segment* full_huge_segment() {
+    Segment* s = huge_segment();
+    EXPECT_EQ(take_pages(kSegmentPages - kFirstLook), s);
+    EXPECT_EQ(s->free_pages, 0u);
+    told.clear();
+    settings::values[settings::kDecayMs] = 500;
+    return s;
+  }
+  static bool told_to(Advice advice) {
+    return std::any_of(told.begin(), told.end(), [&](const auto& each) { return std::get<2>(each) == advice; });
   }
 
   static inline os::Calls real{};
   static inline std::vector<std::tuple<char*, size_t, Advice>> told;
-  static inline bool refuses = false;
-  std::vector<hz3::Run*> runs_;
+  static inline std::function<void()> at_advice;
+  static inline bool refuses = false, asks_kernel = false;
+  std::vector<PageRun*> runs_;
 };
 
-TEST_F(Huge, ADenseSegmentIsMadeOneAtTheSecondTick) {
-  set_mode(HugePages::Dense);
-  collapse_at_two_ticks(full_segment(true));
-}
-
-TEST_F(Huge, OneThatIsNotInMemoryIsNot) {
-  set_mode(HugePages::Dense);
-  Segment* s = full_segment(false);
-  for (int i = 0; i < 4; i++) PageHeap::collapse_dense();
+TEST_F(Huge, ASegmentBecomesOneWhenAnEighthIsInUse) {
+  grow();
+  Segment* s = take_pages(kFirstLook - kPages);
   EXPECT_TRUE(told.empty());
-  EXPECT_FALSE(s->huge);
-}
-
-TEST_F(Huge, OneThatHasHolesByThenIsNot) {
-  set_mode(HugePages::Dense);
-  full_segment(true);
-  PageHeap::collapse_dense();
-  for (int i = 0; i < 3; i++) free_one();
-  PageHeap::collapse_dense();
-  EXPECT_TRUE(told.empty());
-}
-
-TEST_F(Huge, ARefusalLeavesItAsItWas) {
-  set_mode(HugePages::Dense);
-  Segment* s = full_segment(true);
-  refuses = true;
-  for (int i = 0; i < 4; i++) PageHeap::collapse_dense();
-  EXPECT_EQ(told.size(), 1u);
-  EXPECT_FALSE(s->huge);
-}
-
-// The kernel fills the gaps: what is free is in memory, and has to be given back some day.
-TEST_F(Huge, WhatIsFreeInItIsDirtyThen) {
-  set_mode(HugePages::Dense);
-  Segment* s = full_segment(true);
-  PageHeap::collapse_dense();
-  free_one();
-  s->dirtied_ms = 0;
-  PageHeap::purge_all(test::later(), true);
-  ASSERT_EQ(s->dirty_pages, 0u);
-  told.clear();
-  // Purged as a whole it has 16 clean pages, and is dense still.
-  PageHeap::collapse_dense();
+  EXPECT_FALSE(s->is_huge());
+  ASSERT_EQ(take(), s);
   ASSERT_EQ(told.size(), 1u);
-  EXPECT_EQ(s->dirty_pages, 16u);
+  EXPECT_EQ(told[0], std::tuple(s->start(), kSegmentBytes, Advice::Collapse));
+  EXPECT_TRUE(s->is_huge());
+  EXPECT_EQ(s->dirty_pages, kSegmentPages - kFirstLook) << "what is free in it is in memory";
+  PageHeap::number(s->heap).check();
+  EXPECT_EQ(take_pages(kSegmentPages - kFirstLook), s);
+  EXPECT_EQ(s->dirty_pages, 0u);
+  EXPECT_EQ(told.size(), 1u) << "once";
+}
+
+TEST_F(Huge, WhatIsInItStays) {
+  grow();
+  asks_kernel = true;
+  for (unsigned i = 0; i < kFirstLook / kPages; i++) {
+    at_advice = [this] {
+      for (size_t k = runs_.size() - 2; k < runs_.size(); k++) memset(runs_[k]->start, 0x5c, kPages * kPageSize);
+    };
+    take();
+    memset(runs_.back()->start, static_cast<int>(i + 1), kPages * kPageSize);
+  }
+  EXPECT_FALSE(told.empty());
+  unsigned as_before = 0, as_meanwhile = 0;
+  for (unsigned i = 0; i < kFirstLook / kPages; i++) {
+    const char* start = runs_[runs_.size() - kFirstLook / kPages + i]->start;
+    as_before += test::all_bytes(start, kPages * kPageSize, i + 1);
+    as_meanwhile += test::all_bytes(start, kPages * kPageSize, 0x5c);
+  }
+  EXPECT_EQ(as_before, 2u);
+  EXPECT_EQ(as_meanwhile, 2u);
+}
+
+TEST_F(Huge, OneThatIsNotOfDenseRunsIsNot) {
+  grow();
+  Segment* s = take_pages(kSegmentPages / 2, false);
+  EXPECT_EQ(take_pages(kSegmentPages / 2), s);
+  EXPECT_TRUE(told.empty());
+  EXPECT_FALSE(s->is_huge());
+}
+
+TEST_F(Huge, WhatWasDenseAndWentDoesNotCount) {
+  grow();
+  Segment* s = take_pages(kFirstLook - kPages);
+  ASSERT_EQ(s->dense_pages, kFirstLook - kPages);
+  for (unsigned i = 1; i < kFirstLook / kPages; i++) free_one();
+  EXPECT_EQ(s->dense_pages, 0u);
+  EXPECT_EQ(take_pages(kFirstLook, false), s);
+  EXPECT_TRUE(told.empty());
+}
+
+TEST_F(Huge, NoMoreThanTheReserveIsInMemoryBeforeItsTime) {
+  // Of so many pages in use a 32nd is not enough for the least that is worth it; of so many more it is.
+  settings::values[settings::kDecayMs] = 500;
+  while (PageHeap::reserve_pages() < kSegmentPages / 8 * 3) {
+    ASSERT_TRUE(told.empty());
+    take();
+  }
+  while (PageHeap::reserve_pages() < kSegmentPages) take();
+  grow();
+  if (PageHeap::taken_pages(os::now_ms()) < 2 * kSegmentPages) GTEST_SKIP() << "it took longer than a moment";
+  const Segment* s = take_pages(kFirstLook);
+  EXPECT_TRUE(s->is_huge());
+  EXPECT_LE(PageHeap::dirty_pages(), PageHeap::reserve_pages());
+}
+
+TEST_F(Huge, NotInAProgramThatTookLittleOfLate) {
+  grow();
+  // What was taken within the last two times counts. They pass when someone looks.
+  PageHeap::set_several_threads(false);
+  PageHeap::taken_pages(os::now_ms() + 1000000);
+  const Segment* s = take_pages(kFirstLook);
+  EXPECT_TRUE(told.empty());
+  EXPECT_FALSE(s->is_huge());
+}
+
+TEST_F(Huge, NotAboveALimit) {
+  grow();
+  const int held = static_cast<int>(PageHeap::held_pages() >> (20 - kPageShift));
+  for (settings::Setting limit : {settings::kSoftLimitMib, settings::kHardLimitMib}) {
+    const int before = settings::values[limit].exchange(held + 1);
+    Segment* s = take_pages(kSegmentPages / 4);
+    settings::values[limit] = before;
+    EXPECT_TRUE(told.empty());
+    for (unsigned i = 0; i < kSegmentPages / 4 / kPages; i++) free_one();
+    PageHeap::purge_all(test::later(), true);
+    EXPECT_EQ(s->heap, 0u);
+  }
+}
+
+// The kernel is not asked again for a while: a refusal may cost it much, as where it looked for a huge page in vain.
+TEST_F(Huge, ARefusalLeavesItAsItWas) {
+  grow();
+  refuses = true;
+  const uint64_t before = os::now_ms();
+  Segment* s = take_pages(kSegmentPages);
+  const Segment* next = take_pages(kSegmentPages);
+  EXPECT_TRUE(told.size() == 1 || os::now_ms() - before >= 900) << told.size();
+  EXPECT_FALSE(s->is_huge());
+  EXPECT_FALSE(next->is_huge());
+  EXPECT_EQ(s->dirty_pages, 0u);
+  EXPECT_FALSE(s->collapsing);
+  PageHeap::number(s->heap).check();
+  refuses = false;
+  std::this_thread::sleep_for(std::chrono::milliseconds(2100));  // the pause was doubled if it was over before
+  told.clear();
+  EXPECT_TRUE(take_pages(kFirstLook)->is_huge());
+}
+
+// What was in use and never written to is in memory all the same.
+TEST_F(Huge, UnwrittenPagesOfItAreDirtyOnceTheyAreFree) {
+  Segment* s = huge_segment();
+  const unsigned before = s->dirty_pages;
+  PageHeap::free(runs_.back(), 0);
+  runs_.pop_back();
+  EXPECT_EQ(s->dirty_pages, before + kPages);
+  take();
+  EXPECT_FALSE(runs_.back()->zero);
+}
+
+TEST_F(Huge, APurgeMeanwhileLeavesItAlone) {
+  grow();
+  Segment* s = take_pages(kFirstLook - 2 * kPages);
+  free_one();
+  take();
+  at_advice = [&] {
+    EXPECT_TRUE(s->collapsing);
+    free_one();
+    PageHeap::purge_all(test::later(), true);
+    EXPECT_EQ(s->dirty_pages, kPages);
+  };
+  take_pages(2 * kPages);
+  EXPECT_TRUE(s->is_huge());
+  EXPECT_FALSE(s->collapsing);
+  EXPECT_EQ(s->dirty_pages, s->free_pages);
   PageHeap::number(s->heap).check();
 }
 
+TEST_F(Huge, AChildOfForkForgetsThatAnotherThreadWasAtIt) {
+  grow();
+  Segment* s = take_pages(kFirstLook - kPages);
+  at_advice = [&] {
+    std::thread([&] {
+      fork::prepare();
+      const pid_t child = ::fork();
+      if (child == 0) {
+        fork::child();
+        _exit(s->collapsing ? 1 : 0);
+      }
+      fork::parent();
+      int status = -1;
+      EXPECT_EQ(waitpid(child, &status, 0), child);
+      EXPECT_EQ(status, 0);
+      EXPECT_TRUE(s->collapsing);
+    }).join();
+  };
+  take();
+  EXPECT_TRUE(s->is_huge());
+}
+
 TEST_F(Huge, HolesInItWaitFourTimesAsLong) {
-  set_mode(HugePages::Dense);
-  Segment* s = full_segment(true);
-  collapse_at_two_ticks(s);
+  Segment* s = full_huge_segment();
   PageHeap::set_now(os::now_ms());
   free_one();
   const uint64_t now = os::now_ms();
+  s->swept_ms = now;
   for (uint64_t ms = 250; ms < 1900; ms += 250) {
     s->dirty_since_ms = now;
     PageHeap::purge_all(now + ms, false);
-    ASSERT_EQ(s->dirty_pages, 16u) << ms;
+    ASSERT_EQ(s->dirty_pages, kPages) << ms;
   }
-  EXPECT_TRUE(s->huge);
+  EXPECT_TRUE(s->is_huge());
+  EXPECT_TRUE(told.empty());
+  const PageRun* const last = runs_.back();
   PageHeap::purge_all(now + 2100, false);
   PageHeap::purge_all(now + 2600, false);
   EXPECT_EQ(s->dirty_pages, 0u);
-  EXPECT_FALSE(s->huge) << "it is small pages now";
+  EXPECT_FALSE(s->is_huge()) << "it is small pages now";
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0], std::tuple(last->start + kPages * kPageSize, kPageSize, Advice::Free)) << "and the kernel knows";
 }
 
 TEST_F(Huge, OneThatIsMostlyFreeIsPurgedAsAnyOther) {
-  set_mode(HugePages::Dense);
-  Segment* s = full_segment(true);
-  collapse_at_two_ticks(s);
+  Segment* s = full_huge_segment();
   PageHeap::set_now(os::now_ms());
   while (s->free_pages <= kSegmentPages / 4) free_one();
   const uint64_t now = os::now_ms();
@@ -147,12 +299,56 @@ TEST_F(Huge, OneThatIsMostlyFreeIsPurgedAsAnyOther) {
   EXPECT_EQ(s->dirty_pages, 0u);
 }
 
+TEST_F(Huge, AsAWholeItGoesWithoutBeingBrokenUp) {
+  Segment* s = full_huge_segment();
+  while (!runs_.empty() && runs_.back()->segment == s) free_one();
+  EXPECT_EQ(s->free_pages, kSegmentPages);
+  PageHeap::purge_all(test::later(), true);
+  EXPECT_FALSE(told_to(Advice::Free));
+}
+
+// Pages of runs in use: where a run has not half of its pages to give, its huge page stays.
+TEST_F(Huge, ARunBreaksItUpForHalfOfItsPages) {
+  const Slot slot = slot_of(8192);
+  const unsigned blocks_in_run = class_info(slot).run.blocks;
+  if (blocks_in_run < 8 || class_info(slot).run.pages != 2 * blocks_in_run) GTEST_SKIP() << "runs have another shape";
+  test::Blocks blocks, others;
+  PageRun* run = nullptr;
+  while (blocks.size() != blocks_in_run) {  // the first runs of a class are short
+    others.insert(others.end(), blocks.begin(), blocks.end());
+    blocks = test::blocks_of(0, slot, 1);
+    for (Batch batch; (batch = Central::of(0).take(slot, 1)).head != nullptr;) blocks.push_back(batch.head);
+    run = run_of(blocks[0]);
+  }
+  for (void* b : blocks) memset(b, 1, 8192);
+  run->segment->set_huge(true);
+  settings::values[settings::kDecayMs] = 500;
+  const auto resident = [&] { return os::resident_pages(run->start, size_t{run->pages} << kPageShift); };
+  const auto cool = [] {
+    Central::Work work{UINT32_MAX, UINT32_MAX, UINT32_MAX};
+    Central::of(0).cool(0, work);
+  };
+  const size_t less = blocks.size() / 2 - 1;
+  test::give_back({blocks.begin(), blocks.begin() + static_cast<ptrdiff_t>(less)});
+  cool();
+  EXPECT_EQ(resident(), run->pages);
+  EXPECT_TRUE(run->segment->is_huge());
+  EXPECT_TRUE(told.empty());
+  test::give_back({blocks.begin() + static_cast<ptrdiff_t>(less), blocks.end() - 1});
+  cool();
+  EXPECT_EQ(resident(), 2u);
+  EXPECT_FALSE(run->segment->is_huge());
+  EXPECT_TRUE(told_to(Advice::Free));
+  test::give_back({blocks.back()});
+  test::give_back(others);
+}
+
 TEST_F(Huge, InOtherModesNothingIsCollapsed) {
   for (HugePages mode : {HugePages::System, HugePages::Never, HugePages::Always}) {
     set_mode(mode);
-    full_segment(true);
-    for (int i = 0; i < 3; i++) PageHeap::collapse_dense();
-    for (const auto& [p, bytes, advice] : told) EXPECT_NE(advice, Advice::Collapse);
+    grow();
+    take_pages(2 * kSegmentPages);
+    EXPECT_FALSE(told_to(Advice::Collapse));
   }
 }
 
