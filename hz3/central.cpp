@@ -129,7 +129,8 @@ Batch Central::make(Slot slot, unsigned want) {
   // relaxed: a hint for the shape; two threads at once may make one short run too many
   const RunShape shape = runs(slot) < kFirstRuns ? c.first_run : c.run;
   const size_t soon = size_t{c.carve} * c.size;
-  Run* run = PageHeap::allocate(self(), shape.pages, 1, static_cast<unsigned>(round_up(soon, kPageSize) >> kPageShift), c.size <= kPageSize);
+  Run* run = PageHeap::allocate(self(), shape.pages, 1, static_cast<unsigned>(round_up(soon, kPageSize) >> kPageShift),
+                                c.size <= kPageSize);
   if (run == nullptr) return take(slot, want);  // what came back meanwhile
   run->slot = static_cast<uint8_t>(slot);
   run->shard = static_cast<uint8_t>(self());

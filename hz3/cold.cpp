@@ -54,7 +54,8 @@ void use_up(unsigned& work, unsigned part) { work -= part < work ? part : work; 
 // Returns how often the kernel was called.
 unsigned give_back(const Run* run, uint32_t pages) {
   unsigned calls = 0;
-  if (unlikely(run->segment->is_huge())) break_up(run->segment, run->start + static_cast<unsigned>(__builtin_ctz(pages)) * kPageSize);
+  if (unlikely(run->segment->is_huge()))
+    break_up(run->segment, run->start + static_cast<unsigned>(__builtin_ctz(pages)) * kPageSize);
   for (unsigned at = 0, end = 0; at < Run::kColdPages; at = end + 1) {
     for (end = at; end < Run::kColdPages && (pages >> end & 1) != 0; end++) {
     }
@@ -78,9 +79,7 @@ struct Central::Cooling {
   uint16_t warm_count;
 };
 
-bool Central::cools() {
-  return settings::huge_pages() != HugePages::Always && os::page_size() == kPageSize;
-}
+bool Central::cools() { return settings::huge_pages() != HugePages::Always && os::page_size() == kPageSize; }
 
 // The pages that have free blocks alone, but for those that are in the kernel's hands already.
 void Central::find_pages(const Run* run, Cooling& c) {

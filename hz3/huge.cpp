@@ -1,10 +1,10 @@
 // Segments that become huge pages: the part of hz3/page_heap.hpp that is about them.
 //
-// A huge page takes a third of the time that the faults of its small pages would, and one entry of the TLB. So a heap that grows
-// has the kernel make one of a segment soon after its first use (MADV_COLLAPSE: nothing is said of the mapping, and so the kernel
-// does not by itself make huge pages of what is purged later). What is free in it is in memory from then on, and counts as dirty:
-// there is no more of that than the reserve, nor than the program took for runs a moment ago, and it is purged as other dirty
-// pages are when the program does not want it after all.
+// A huge page takes a third of the time that the faults of its small pages would, and one entry of the TLB. So a heap that
+// grows has the kernel make one of a segment soon after its first use (MADV_COLLAPSE: nothing is said of the mapping, and so
+// the kernel does not by itself make huge pages of what is purged later). What is free in it is in memory from then on, and
+// counts as dirty: there is no more of that than half of the reserve, nor than the program took for runs a moment ago, and it
+// is purged as other dirty pages are when the program does not want it after all.
 #include "hz3/page_heap.hpp"
 #include "hz3/settings.hpp"
 
@@ -13,8 +13,8 @@
 namespace hz3 {
 namespace {
 constexpr bool kPossible = kSegmentBytes % kHugePageBytes == 0;
-constexpr unsigned kLastLook = kSegmentPages / 2;            // pages in use
-constexpr unsigned kLeastClean = kSegmentPages / 8 * 3;      // pages whose faults it saves: with fewer the copies cost more
+constexpr unsigned kLastLook = kSegmentPages / 2;        // pages in use
+constexpr unsigned kLeastClean = kSegmentPages / 8 * 3;  // pages whose faults it saves: with fewer the copies cost more
 constexpr unsigned kNoLook = kSegmentPages + 1;
 static_assert(kNoLook <= UINT16_MAX);
 
@@ -45,9 +45,7 @@ bool system_forbids() {
 }  // namespace
 
 // Whether a purge of a part would break up a huge page of which most is in use.
-bool PageHeap::keeps_huge(const Segment* s) {
-  return s->is_huge() && s->free_pages <= kSegmentPages / 4;
-}
+bool PageHeap::keeps_huge(const Segment* s) { return s->is_huge() && s->free_pages <= kSegmentPages / 4; }
 
 bool PageHeap::worth_a_huge_page(const Segment* s) const {
   if (!kPossible || settings::huge_pages() != HugePages::Dense || s->is_huge() || s->collapsing) return false;
@@ -55,7 +53,7 @@ bool PageHeap::worth_a_huge_page(const Segment* s) const {
   if (clean < kLeastClean || s->dense_pages < used / 4 * 3) return false;
   const size_t dirty = dirty_pages() + clean;
   const uint64_t now = os::now_ms();
-  return dirty <= reserve_pages() && dirty <= taken_pages(now) &&
+  return dirty <= reserve_pages() / 2 && dirty <= taken_pages(now) &&
          held_pages() + clean <= settings::limit_pages(settings::kHardLimitMib) &&
          now >= ask_again_ms.load(std::memory_order_relaxed) && os::page_size() == kPageSize;
 }

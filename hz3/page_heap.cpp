@@ -15,7 +15,7 @@ PageHeap& heap_for(unsigned shard) { return page_heaps[shard % kPageHeaps]; }
 constexpr unsigned kDescriptorBatch = kPageSize / sizeof(Run);
 constexpr unsigned kLookDirty = 4;  // segments whose free pages are compared one by one
 constexpr unsigned kLookPlaces = 8;
-constexpr unsigned kLook = 8;  // segments of a list that are compared for the fullest
+constexpr unsigned kLook = 8;                       // segments of a list that are compared for the fullest
 constexpr unsigned kFirstLook = kSegmentPages / 8;  // pages in use: see hz3/huge.cpp
 
 // The lowest set bit at a multiple of `alignment`; kSegmentPages when there is none.

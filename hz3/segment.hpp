@@ -70,11 +70,11 @@ struct Segment {
   uint16_t dirty_pages;
   uint16_t dense_pages;  // of runs that are to be dense
   uint16_t look_at;      // with so many pages in use it is asked whether it is worth a huge page
-  uint8_t heap;  // the number of the page heap
-  uint8_t list;  // which list of that heap; kNoList when on none
+  uint8_t heap;          // the number of the page heap
+  uint8_t list;          // which list of that heap; kNoList when on none
   bool on_dirty_list;
-  bool collapsing;    // the kernel has it in hand, without a lock
-  bool huge;          // was made a huge page, and no part of it was given back since
+  bool collapsing;  // the kernel has it in hand, without a lock
+  bool huge;        // was made a huge page, and no part of it was given back since
 
   static constexpr uint8_t kNoList = 255;
   char* start() const;

@@ -1,5 +1,5 @@
-// Huge pages: what the kernel is told in which mode, which segments are made huge pages, that holes in them wait and that what is
-// given back of them is broken out.
+// Huge pages: what the kernel is told in which mode, which segments are made huge pages, that holes in them wait and that what
+// is given back of them is broken out.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -159,19 +159,19 @@ TEST_F(Huge, WhatWasDenseAndWentDoesNotCount) {
   EXPECT_TRUE(told.empty());
 }
 
-TEST_F(Huge, NoMoreThanTheReserveIsInMemoryBeforeItsTime) {
-  // Of so many pages in use a 32nd is not enough for the least that is worth it; of so many more it is.
+TEST_F(Huge, NoMoreThanHalfOfTheReserveIsInMemoryBeforeItsTime) {
+  // Of so many pages in use a 64th is not enough for the least that is worth it; of so many more it is.
   settings::values[settings::kDecayMs] = 500;
-  while (PageHeap::reserve_pages() < kSegmentPages / 8 * 3) {
+  while (PageHeap::reserve_pages() / 2 < kSegmentPages / 8 * 3) {
     ASSERT_TRUE(told.empty());
     take();
   }
-  while (PageHeap::reserve_pages() < kSegmentPages) take();
+  while (PageHeap::reserve_pages() / 2 < kSegmentPages) take();
   grow();
   if (PageHeap::taken_pages(os::now_ms()) < 2 * kSegmentPages) GTEST_SKIP() << "it took longer than a moment";
   const Segment* s = take_pages(kFirstLook);
   EXPECT_TRUE(s->is_huge());
-  EXPECT_LE(PageHeap::dirty_pages(), PageHeap::reserve_pages());
+  EXPECT_LE(PageHeap::dirty_pages(), PageHeap::reserve_pages() / 2);
 }
 
 TEST_F(Huge, NotInAProgramThatTookLittleOfLate) {
