@@ -175,6 +175,13 @@ bool wake_locked(ThreadCache* tc) {
   return parked;
 }
 
+// With the lock held, which it gives up.
+void wake_and_unlock(ThreadCache* tc) {
+  const bool any = wake_locked(tc);
+  thread_registry.mutex().unlock();
+  if (any) background::attend();
+}
+
 }  // namespace
 
 void seat(ThreadCache* tc) {
@@ -188,21 +195,14 @@ void seat(ThreadCache* tc) {
 }
 
 void wake(ThreadCache* tc) {
-  bool any = false;
-  {
-    LockGuard guard(thread_registry.mutex());
-    any = wake_locked(tc);
-  }
-  if (any) background::attend();
+  thread_registry.mutex().lock();
+  wake_and_unlock(tc);
 }
 
 bool try_wake(ThreadCache* tc) {
-  Mutex& lock = thread_registry.mutex();
-  if (!lock.try_lock()) return false;
-  const bool any = wake_locked(tc);
-  lock.unlock();
-  if (any) background::attend();
-  return true;
+  const bool locked = thread_registry.mutex().try_lock();
+  if (locked) wake_and_unlock(tc);
+  return locked;
 }
 
 void unseat(ThreadCache* tc) {
