@@ -5,8 +5,6 @@
 #include <cerrno>
 #include <csignal>
 
-#include "hz3/large.hpp"
-#include "hz3/remote/inbox.hpp"
 #include "hz3/thread_cache.hpp"
 
 namespace hz3::background {
@@ -86,17 +84,8 @@ bool create(uint32_t awake) {
   return done;
 }
 
-// Whether a tick would find something, without a look at all classes of the depot.
-bool worth_a_thread() {
-  const bool decays = settings::decay_ms() != settings::kNever;
-  if (decays && PageHeap::dirty_pages() + large::cached_span_bytes() != 0) return true;
-  for (unsigned i = 0; i < kShards; i++)
-    if (!remote::Inbox::of(i).empty() || (decays && Central::of(i).has_warm())) return true;
-  return false;
-}
-
 void start(uint32_t absent) {
-  if (!worth_a_thread()) return;
+  if (!worth_a_tick()) return;
   // A child of vfork() or of a bare clone() shares this word with its parent, and may not start threads.
   const uint64_t now = os::now_ms();
   if (now < retry_ms.load(std::memory_order_relaxed) || os::process_id() != home) return;

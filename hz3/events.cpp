@@ -86,12 +86,18 @@ void cool_at_tick(uint64_t now_ms) {
 uint64_t tick_ms() { return clamp(settings::decay_ms() / 4, 10, 1000); }
 uint64_t pause_ms() { return next_cool_ms.load(std::memory_order_relaxed) != settings::kNever ? kPauseMs : tick_ms(); }
 
-bool anything_waits() {
-  if (sleepers::any_awake()) return true;
+bool worth_a_tick() {
   const bool decays = settings::decay_ms() != settings::kNever;
   if (decays && PageHeap::dirty_pages() + large::cached_span_bytes() != 0) return true;
   for (unsigned i = 0; i < kShards; i++)
-    if (!remote::Inbox::of(i).empty() || Central::of(i).has_spares() || (decays && Central::of(i).has_warm())) return true;
+    if (!remote::Inbox::of(i).empty() || (decays && Central::of(i).has_warm())) return true;
+  return false;
+}
+
+bool anything_waits() {
+  if (sleepers::any_awake() || worth_a_tick()) return true;
+  for (unsigned i = 0; i < kShards; i++)
+    if (Central::of(i).has_spares()) return true;
   for (Slot slot = 1; slot < kSlots; slot++)
     if (Depot::of(slot).blocks() != 0) return true;
   return false;

@@ -122,6 +122,8 @@ uint64_t tick_ms();
 uint64_t pause_ms();
 // Whether there is something that ticks will give back or pass on. A moment old.
 bool anything_waits();
+// The same but for spares, threads' caches and the depot, whose classes are many to look at.
+bool worth_a_tick();
 
 // Gives back everything that is free: the cache `tc` (when not nullptr), inboxes, spare runs, cached spans, free pages. True
 // when free pages or spans were given back. Any thread.
