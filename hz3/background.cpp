@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "hz3/cold.hpp"
 #include "hz3/thread_cache.hpp"
 
 namespace hz3::background {
@@ -54,7 +55,7 @@ void* run(void* argument) {
   const uint32_t awake = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(argument));
   os::name_thread("hz3-purge");
   for (;;) {
-    os::futex_wait_for(futex(), awake, pause_ms());
+    os::futex_wait_for(futex(), awake, cooling::pause_ms());
     if (word.load() != awake) return nullptr;
     tick(os::now_ms());
     statistics::add_up();

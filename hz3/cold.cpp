@@ -4,6 +4,8 @@
 // nobody else uses a page meanwhile, all of whose blocks are among those. Blocks that were never handed out stay where anybody
 // may take them from, and their pages are left alone. A block that starts in a page that was given back has lost its link: a
 // bit for the page stands for all that start there, until warm() links them again.
+#include "hz3/cold.hpp"
+
 #include "hz3/central.hpp"
 #include "hz3/settings.hpp"
 
@@ -230,3 +232,63 @@ unsigned Central::warm(Run* run) {
 }
 
 }  // namespace hz3
+
+namespace hz3::cooling {
+namespace {
+
+constexpr Central::Work kPart{.visits = 8192, .links = 8192, .calls = 256};
+constexpr uint64_t kPauseMs = 10, kMostParts = 4;  // so many at once, where the pause was longer
+constexpr uint64_t kMostIdleTicks = 200;           // that are counted, of a run, until its pages go
+
+// relaxed, no pairs: only who goes on, when, and with which shard; all else is behind the shards' locks
+constinit std::atomic<uint64_t> next_ms{settings::kNever};
+constinit std::atomic<uint64_t> last_ms{0};
+constinit std::atomic<unsigned> next_shard{0};
+constinit std::atomic<unsigned> ticks{0};
+
+// For how many ticks a run has to be idle, and how many are counted as one.
+struct Idle {
+  unsigned ticks, each;
+};
+Idle idle_ticks() {
+  const uint64_t all = clamp(settings::decay_ms() / settings::tick_ms(), 1, SIZE_MAX), each = all / kMostIdleTicks + 1;
+  return {static_cast<unsigned>(all / each), static_cast<unsigned>(each)};
+}
+
+// One shard after another; the one that had no turn to its end first, the next time.
+void cool(uint64_t now_ms) {
+  const uint64_t pause = now_ms - last_ms.exchange(now_ms, std::memory_order_relaxed);
+  const unsigned parts = static_cast<unsigned>(clamp(pause / kPauseMs, 1, kMostParts));
+  Central::Work work{kPart.visits, kPart.links * parts, kPart.calls * parts};
+  unsigned shard = next_shard.load(std::memory_order_relaxed);
+  const unsigned idle = idle_ticks().ticks;
+  for (unsigned i = 0; i < kShards; i++) {
+    Central::of(shard).cool(idle, work);
+    if (!work.left()) break;
+    shard = shard + 1 < kShards ? shard + 1 : 0;
+  }
+  next_shard.store(shard, std::memory_order_relaxed);
+  // Runs that were visited, and were not idle, are visited again a tick later.
+  const bool goes_on = work.links == 0 || work.calls == 0;
+  next_ms.store(goes_on ? now_ms + kPauseMs : settings::kNever, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void tick(uint64_t now_ms) {
+  if (settings::decay_ms() == settings::kNever) return;
+  if (ticks.fetch_add(1, std::memory_order_relaxed) % idle_ticks().each == 0)
+    for (unsigned i = 0; i < kShards; i++) Central::of(i).age();
+  cool(now_ms);
+}
+
+bool due(uint64_t now_ms) { return now_ms >= next_ms.load(std::memory_order_relaxed); }
+
+void go_on(uint64_t now_ms) {
+  uint64_t at = next_ms.load(std::memory_order_relaxed);
+  if (now_ms >= at && next_ms.compare_exchange_strong(at, settings::kNever, std::memory_order_relaxed)) cool(now_ms);
+}
+
+uint64_t pause_ms() { return next_ms.load(std::memory_order_relaxed) != settings::kNever ? kPauseMs : settings::tick_ms(); }
+
+}  // namespace hz3::cooling

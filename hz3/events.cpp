@@ -2,6 +2,7 @@
 #include "hz3/background.hpp"
 #include "hz3/bins.hpp"
 #include "hz3/check.hpp"
+#include "hz3/cold.hpp"
 #include "hz3/depot.hpp"
 #include "hz3/large.hpp"
 #include "hz3/remote/inbox.hpp"
@@ -18,16 +19,6 @@ constexpr unsigned kStashPatience = 8;  // slow calls after which even a small s
 constexpr uint64_t kCalmMs = 5;
 constexpr uint8_t kCalmGrants = 4;
 
-// Free pages of runs in use go to the kernel by parts of a millisecond or so, at a tick and after pauses; of a few where the
-// pause was longer.
-constexpr Central::Work kCoolsAtOnce{.visits = 8192, .links = 8192, .calls = 256};
-constexpr uint64_t kPauseMs = 10, kMostParts = 4;
-constexpr uint64_t kMostIdleTicks = 200;  // that are counted, of a run, until its pages go
-
-std::atomic<uint64_t> next_cool_ms{settings::kNever};  // relaxed, as the next: only who goes on with that, and when
-std::atomic<uint64_t> cooled_ms{0};
-std::atomic<unsigned> next_shard{0};
-std::atomic<unsigned> ticks{0};
 std::atomic<uint64_t> next_tick_ms{0};  // relaxed: only decides who does the tick; all that it does takes locks
 
 void flush_stash_when_due(ThreadCache* tc) {
@@ -46,45 +37,6 @@ HZ3_SLOW void relieve(uint64_t now_ms) {
 }
 
 }  // namespace
-
-namespace {
-// For how many ticks a run has to be idle, and how many are counted as one.
-struct Idle {
-  unsigned ticks, each;
-};
-Idle idle_ticks() {
-  const uint64_t ticks = clamp(settings::decay_ms() / tick_ms(), 1, SIZE_MAX), each = ticks / kMostIdleTicks + 1;
-  return {static_cast<unsigned>(ticks / each), static_cast<unsigned>(each)};
-}
-
-// One shard after another; the one that had no turn to its end first, the next time.
-void cool(uint64_t now_ms) {
-  const uint64_t pause = now_ms - cooled_ms.exchange(now_ms, std::memory_order_relaxed);
-  const unsigned parts = static_cast<unsigned>(clamp(pause / kPauseMs, 1, kMostParts));
-  Central::Work work{kCoolsAtOnce.visits, kCoolsAtOnce.links * parts, kCoolsAtOnce.calls * parts};
-  unsigned shard = next_shard.load(std::memory_order_relaxed);
-  const unsigned idle = idle_ticks().ticks;
-  for (unsigned i = 0; i < kShards; i++) {
-    Central::of(shard).cool(idle, work);
-    if (!work.left()) break;
-    shard = shard + 1 < kShards ? shard + 1 : 0;
-  }
-  next_shard.store(shard, std::memory_order_relaxed);
-  // Runs that were visited, and were not idle, are visited again a tick later.
-  const bool goes_on = work.links == 0 || work.calls == 0;
-  next_cool_ms.store(goes_on ? now_ms + kPauseMs : settings::kNever, std::memory_order_relaxed);
-}
-
-void cool_at_tick(uint64_t now_ms) {
-  if (settings::decay_ms() == settings::kNever) return;
-  if (ticks.fetch_add(1, std::memory_order_relaxed) % idle_ticks().each == 0)
-    for (unsigned i = 0; i < kShards; i++) Central::of(i).age();
-  cool(now_ms);
-}
-}  // namespace
-
-uint64_t tick_ms() { return clamp(settings::decay_ms() / 4, 10, 1000); }
-uint64_t pause_ms() { return next_cool_ms.load(std::memory_order_relaxed) != settings::kNever ? kPauseMs : tick_ms(); }
 
 bool worth_a_tick() {
   const bool decays = settings::decay_ms() != settings::kNever;
@@ -105,19 +57,15 @@ bool anything_waits() {
 
 void tick(uint64_t now_ms) {
   uint64_t due = next_tick_ms.load(std::memory_order_relaxed);
-  if (now_ms < due) {
-    due = next_cool_ms.load(std::memory_order_relaxed);
-    if (now_ms >= due && next_cool_ms.compare_exchange_strong(due, settings::kNever, std::memory_order_relaxed)) cool(now_ms);
-    return;
-  }
-  if (!next_tick_ms.compare_exchange_strong(due, now_ms + tick_ms(), std::memory_order_relaxed)) return;
+  if (now_ms < due) return cooling::go_on(now_ms);
+  if (!next_tick_ms.compare_exchange_strong(due, now_ms + settings::tick_ms(), std::memory_order_relaxed)) return;
   // Blocks sent to a shard whose threads sleep or have ended must not wait for ever.
   for (unsigned i = 0; i < kShards; i++) remote::drain_to_central(i);
   sleepers::tick(now_ms);
   if (unlikely(PageHeap::above_soft_limit())) Depot::send_all_home();
   Depot::send_idle_home();
   for (unsigned i = 0; i < kShards; i++) Central::of(i).release_spares();
-  cool_at_tick(now_ms);
+  cooling::tick(now_ms);
   PageHeap::relax_reserve();
   PageHeap::set_several_threads(thread_registry.threads() > 1);
   large::purge_spans(now_ms, false);
@@ -139,7 +87,7 @@ void slow_call_event(ThreadCache* tc) {
   PageHeap::set_now(now);
   if constexpr (kDebugChecks) check::cache(tc);
   trim_idle_bins(tc);
-  if (now >= next_tick_ms.load(std::memory_order_relaxed) || now >= next_cool_ms.load(std::memory_order_relaxed)) tick(now);
+  if (now >= next_tick_ms.load(std::memory_order_relaxed) || cooling::due(now)) tick(now);
 }
 
 void take_inbox(ThreadCache* tc) {

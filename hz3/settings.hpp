@@ -33,6 +33,11 @@ inline uint64_t decay_ms() {
   const int ms = value(kDecayMs);
   return ms < 0 || reserve_pages() == kAllPages ? kNever : static_cast<uint64_t>(ms);
 }
+// The time between two ticks, in ms: a quarter of that within bounds.
+inline uint64_t tick_ms() {
+  const uint64_t ms = decay_ms() / 4;
+  return ms < 10 ? 10 : ms > 1000 ? 1000 : ms;
+}
 inline bool background_thread() { return value(kBackgroundThread) != 0; }
 
 inline HugePages huge_pages() { return static_cast<HugePages>(value(kHugePages)); }

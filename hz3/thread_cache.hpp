@@ -114,12 +114,9 @@ void flush_cache(ThreadCache* tc);
 // Returns a freed block to its owner without a cache.
 HZ3_SLOW void free_uncached(void* block, Tag tag);
 
-// Purges what has been free for long and serves inboxes that nobody reads, when the time has come. Any thread.
+// Purges what has been free for long and serves inboxes that nobody reads, when the time has come (settings::tick_ms). Any
+// thread.
 void tick(uint64_t now_ms);
-// The time between two of them: a quarter of the decay time within bounds.
-uint64_t tick_ms();
-// The time until the next one is worth a call, if somebody has nothing else to do.
-uint64_t pause_ms();
 // Whether there is something that ticks will give back or pass on. A moment old.
 bool anything_waits();
 // The same but for spares, threads' caches and the depot, whose classes are many to look at.

@@ -90,7 +90,7 @@ TEST_F(Background, SleepsWhenThereIsNothingAndWakes) {
   until([&] {
     before = now;
     now = status_of(id, "voluntary_ctxt_switches:");
-    usleep(static_cast<useconds_t>(3000 * tick_ms()));
+    usleep(static_cast<useconds_t>(3000 * settings::tick_ms()));
     return before == now;
   });
   free_much();

@@ -142,9 +142,9 @@ TEST_F(Settings, TheDecayTimeChangesWhileItRuns) {
   PageHeap::purge_all(now + 20000, false);
   PageHeap::purge_all(now + 25000, false);
   EXPECT_EQ(PageHeap::dirty_pages(), 16u) << "not within the half of it";
-  EXPECT_EQ(tick_ms(), 1000u) << "inboxes do not wait for so long";
+  EXPECT_EQ(settings::tick_ms(), 1000u) << "inboxes do not wait for so long";
   settings::values[settings::kDecayMs] = 2000;
-  EXPECT_EQ(tick_ms(), 500u);
+  EXPECT_EQ(settings::tick_ms(), 500u);
   PageHeap::purge_all(now + 26000, false);
   EXPECT_EQ(PageHeap::dirty_pages(), 0u);
   PageHeap::free(anchor, 1);
