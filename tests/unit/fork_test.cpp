@@ -2,10 +2,8 @@
 #include "hz3/fork.hpp"
 
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <csignal>
-#include <functional>
 
 #include "hz3/bins.hpp"
 #include "hz3/large.hpp"
@@ -17,6 +15,7 @@ namespace {
 
 using remote::Inbox;
 using test::Blocks;
+using test::in_child;
 using test::Worker;
 
 // Signal handlers ask for it: no memory is allocated.
@@ -36,22 +35,6 @@ size_t held_by_me() {
   size_t n = 0;
   for (const Mutex* m : all_locks()) n += m->held_by_me();
   return n;
-}
-
-// Runs `f` in a child process and tells whether all that it expected was so.
-bool in_child(const std::function<void()>& f) {
-  fflush(nullptr);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    alarm(60);  // a child that hangs on a lock is to fail, not to wait
-    f();
-    fflush(nullptr);
-    _exit(testing::Test::HasFailure() ? 1 : 0);
-  }
-  int status = -1;
-  EXPECT_EQ(waitpid(child, &status, 0), child);
-  if (WIFSIGNALED(status)) ADD_FAILURE() << "the child ended by signal " << WTERMSIG(status);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 // Everything that a process needs an allocator for.

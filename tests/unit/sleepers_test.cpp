@@ -3,14 +3,10 @@
 #include "hz3/sleepers.hpp"
 
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-#include <functional>
 
 #include "hz3/budget.hpp"
 #include "hz3/depot.hpp"
-#include "hz3/fork.hpp"
 #include "hz3/settings.hpp"
 #include "tests/unit/blocks.hpp"
 #include "tests/unit/worker.hpp"
@@ -19,6 +15,8 @@ namespace hz3 {
 namespace {
 
 using test::Blocks;
+using test::blocks_in_bins;
+using test::in_child;
 using test::Worker;
 
 class Sleepers : public testing::Test {
@@ -49,21 +47,9 @@ class Sleepers : public testing::Test {
       }
     }
   }
-  // Blocks in both lists of a bin of a thread that may have been emptied.
-  static unsigned bin_length(const ThreadCache* tc, Slot slot) {
-    if (!tc->emptied) return test::bin_length(tc, slot);
-    unsigned length = 0;
-    for (const void* b = tc->head[slot]; b != nullptr && b != tc->second[slot]; b = link_of(b)) length++;
-    return length;
-  }
-  static unsigned blocks_in_bins(const ThreadCache* tc) {
-    unsigned n = 0;
-    for (Slot slot = 1; slot < kSlots; slot++) n += bin_length(tc, slot);
-    return n;
-  }
   static unsigned longest_bin(const ThreadCache* tc, Slot first, Slot last) {
     unsigned longest = 0;
-    for (Slot slot = first; slot <= last; slot++) longest = std::max(longest, bin_length(tc, slot));
+    for (Slot slot = first; slot <= last; slot++) longest = std::max(longest, test::bin_length(tc, slot));
     return longest;
   }
   static bool is_parked(const ThreadCache* tc) { return *tc->seat == &fresh_cache; }
@@ -81,7 +67,7 @@ TEST_F(Sleepers, AreParkedThenEmptied) {
   ThreadCache* tc = sleeper.cache();
   sleeper.run(fill_bins);
   EXPECT_GT(tc->granted, 0u);
-  const unsigned before = blocks_in_bins(tc);
+  const size_t before = blocks_in_bins(tc);
   EXPECT_GT(longest_bin(tc, 1, kTierBins), 8u);
   ticks(1);
   EXPECT_TRUE(is_parked(tc));
@@ -167,7 +153,7 @@ TEST_F(Sleepers, OneInASlowCallIsLeftAlone) {
   Worker sleeper;
   ThreadCache* tc = sleeper.cache();
   sleeper.run(fill_bins);
-  const unsigned before = blocks_in_bins(tc);
+  const size_t before = blocks_in_bins(tc);
   tc->in_slow_call = true;
   ticks(3);
   EXPECT_FALSE(is_parked(tc));
@@ -187,7 +173,7 @@ TEST_F(Sleepers, OneWithAnotherCacheInItsSeatIsLeftAlone) {
   Worker sleeper;
   ThreadCache* tc = sleeper.cache();
   sleeper.run(fill_bins);
-  const unsigned before = blocks_in_bins(tc);
+  const size_t before = blocks_in_bins(tc);
   sleeper.run([] { tls_cache = &ended_cache; });
   ticks(3);
   EXPECT_EQ(blocks_in_bins(tc), before);
@@ -203,7 +189,7 @@ TEST_F(Sleepers, OneWithAnotherCacheInItsSeatIsLeftAlone) {
 
 TEST_F(Sleepers, WhoTicksIsAwake) {
   fill_bins();
-  const unsigned before = blocks_in_bins(tls_own);
+  const size_t before = blocks_in_bins(tls_own);
   ticks(3);
   EXPECT_EQ(tls_cache, tls_own);
   EXPECT_EQ(blocks_in_bins(tls_own), before);
@@ -218,7 +204,7 @@ TEST_F(Sleepers, OneThatCameByNotLongAgoIsLeftAlone) {
   EXPECT_FALSE(is_parked(tc));
   sleepers::tick(now + 1);
   EXPECT_TRUE(is_parked(tc));
-  const unsigned before = blocks_in_bins(tc);
+  const size_t before = blocks_in_bins(tc);
   sleepers::tick(now + sleepers::kGraceMs);
   EXPECT_EQ(blocks_in_bins(tc), before);
   EXPECT_FALSE(tc->emptied);
@@ -320,21 +306,6 @@ TEST_F(Sleepers, ManyAreReachedInTurns) {
   EXPECT_GT(n, 2u) << "no tick looks at all of so many";
 }
 
-// What `f` tells in a child of fork(), whose threads are no others' concern.
-bool in_child(const std::function<bool()>& f) {
-  fork::prepare();
-  const pid_t pid = ::fork();
-  if (pid == 0) {
-    alarm(60);
-    fork::child();
-    _exit(f() ? 0 : 1);
-  }
-  fork::parent();
-  int status = -1;
-  EXPECT_EQ(waitpid(pid, &status, 0), pid);
-  return status == 0;
-}
-
 TEST_F(Sleepers, WhoForksIsParked) {
   for (unsigned n = 0; n < 3; n++) {
     Worker sleeper, other;
@@ -345,7 +316,8 @@ TEST_F(Sleepers, WhoForksIsParked) {
       EXPECT_TRUE(in_child([] {
         fill_bins();
         api::trim();
-        return tls_cache == tls_own && thread_registry.live_threads(tls_own->shard) == 1;
+        EXPECT_EQ(tls_cache, tls_own);
+        EXPECT_EQ(thread_registry.live_threads(tls_own->shard), 1u);
       }));
       fill_bins();
     });
@@ -380,7 +352,7 @@ TEST_F(Sleepers, OneThatEndedWithoutAWordIsForgotten) {
       go = true;
       pthread_join(thread, nullptr);
       ticks(3);
-      return tc->emptied || tc->seat == nullptr;
+      EXPECT_TRUE(tc->emptied || tc->seat == nullptr);
     }));
 }
 
@@ -390,9 +362,9 @@ TEST_F(Sleepers, OneThatForkedIsReachedInTheChild) {
   EXPECT_TRUE(in_child([] {
     static ThreadCache* mine = tls_own;
     std::thread([] { ticks(8); }).join();  // several: an earlier test left many caches to look at
-    const bool emptied = mine->emptied;
+    EXPECT_TRUE(mine->emptied);
     fill_bins();
-    return emptied && tls_cache == mine;
+    EXPECT_EQ(tls_cache, mine);
   }));
 }
 #endif

@@ -4,10 +4,13 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <thread>
@@ -15,6 +18,7 @@
 #include <vector>
 
 #include "hz3/api.hpp"
+#include "hz3/fork.hpp"
 #include "hz3/large.hpp"
 #include "hz3/remote/inbox.hpp"
 
@@ -97,6 +101,23 @@ void in_thread(F f) {
   thread.join();
 }
 
+// Runs `f` in a child process and tells whether all that it expected was so.
+inline bool in_child(const std::function<void()>& f) {
+  [[maybe_unused]] void (*const volatile handler)() = fork::prepare;  // whoever names one has all of them linked, and run
+  fflush(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    alarm(60);  // a child that hangs on a lock is to fail, not to wait
+    f();
+    fflush(nullptr);
+    _exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  if (WIFSIGNALED(status)) ADD_FAILURE() << "the child ended by signal " << WTERMSIG(status);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 // The calling thread's cache. Its bins are those of a busy thread, however long the test has waited for a processor. Several
 // calls where another thread is just making the key that all need.
 inline ThreadCache* my_cache() {
@@ -106,14 +127,15 @@ inline ThreadCache* my_cache() {
   return tls_own;
 }
 
-inline unsigned list_length(const void* list) {
+inline unsigned list_length(const void* list, const void* end = nullptr) {
   unsigned n = 0;
-  for (; list != nullptr; list = link_of(list)) n++;
+  for (; list != nullptr && list != end; list = link_of(list)) n++;
   return n;
 }
 
-// Blocks in both lists of a bin.
+// Blocks in both lists of a bin; of a thread that was emptied those before the place where the first is to be cut.
 inline unsigned bin_length(const ThreadCache* tc, Slot slot) {
+  if (tc->emptied) return list_length(tc->head[slot], tc->second[slot]);
   return list_length(tc->head[slot]) + list_length(tc->second[slot]);
 }
 
