@@ -18,12 +18,18 @@ constexpr unsigned kLeastClean = kSegmentPages / 8 * 3;  // pages whose faults i
 constexpr unsigned kNoLook = kSegmentPages + 1;
 static_assert(kNoLook <= UINT16_MAX);
 
-// Where the kernel refused, it is left alone for a while, twice as long each time. Relaxed, no pairs: only who asks, and when.
+// Where the kernel refused or took long, it is left alone for a while, twice as long each time. Relaxed, no pairs: only who
+// asks, and when.
 constexpr uint64_t kFirstPauseMs = 1000, kLongestPauseMs = 64000;
 std::atomic<uint64_t> ask_again_ms{0};
 std::atomic<uint64_t> next_pause_ms{kFirstPauseMs};
 
+// Longer than that it was busy with other things than to clear and copy: it waits for work on all processors, which a real-time
+// thread may hold up.
+constexpr uint64_t kLongMs = 10;
+
 void note_refusal(uint64_t now_ms) {
+  if (now_ms < ask_again_ms.load(std::memory_order_relaxed)) return;  // by another thread at the same time
   const uint64_t pause = next_pause_ms.load(std::memory_order_relaxed);
   ask_again_ms.store(now_ms + pause, std::memory_order_relaxed);
   next_pause_ms.store(pause < kLongestPauseMs ? 2 * pause : pause, std::memory_order_relaxed);
@@ -53,7 +59,7 @@ bool PageHeap::worth_a_huge_page(const Segment* s) const {
   if (clean < kLeastClean || s->dense_pages < used / 4 * 3) return false;
   const size_t dirty = dirty_pages() + clean;
   const uint64_t now = os::now_ms();
-  return dirty <= reserve_pages() / 2 && dirty <= taken_pages(now) &&
+  return dirty <= reserve_pages() / 2 && dirty <= held_pages() / 64 && dirty <= taken_pages(now) &&
          held_pages() + clean <= settings::limit_pages(settings::kHardLimitMib) &&
          now >= ask_again_ms.load(std::memory_order_relaxed) && os::page_size() == kPageSize;
 }
@@ -72,11 +78,13 @@ void PageHeap::collapse(Segment* s) {
   lock_.unlock();
   bool done = false;
   if (!system_forbids()) {
+    const uint64_t before = os::now_ms();
     done = tell_kernel(s->start(), kSegmentBytes, os::Advice::Collapse);
-    if (done) {
+    const uint64_t now = os::now_ms();
+    if (done && now - before < kLongMs) {
       next_pause_ms.store(kFirstPauseMs, std::memory_order_relaxed);
     } else {
-      note_refusal(os::now_ms());
+      note_refusal(now);
     }
   }
   lock_.lock();

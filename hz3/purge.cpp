@@ -60,7 +60,8 @@ unsigned PageHeap::purge_segment(Segment* s, uint64_t now_ms, bool everything) {
   if (s->dirty_pages != 0) note_dirty(s);
   if (pages == 0) return 0;
 
-  const bool breaks = s->is_huge() && pages != kSegmentPages;
+  // Pages of the kernel's that are larger may have a part in use.
+  const bool breaks = s->is_huge() && pages != kSegmentPages && os::page_size() == kPageSize;
   s->set_huge(false);
   s->free_pages = static_cast<uint16_t>(s->free_pages - pages);
   free_pages_.fetch_sub(pages, std::memory_order_relaxed);
