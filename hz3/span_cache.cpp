@@ -413,9 +413,7 @@ void SpanCache::purge_stretch(Extent& e, const Range& stretch) {
     e.dirty -= count_dirty(stretch);
     forget_dirty(stretch);
   }
-  if constexpr (kDebugChecks)
-    if (!locks_held.none()) invariant_failed("I23", "a lock is held while the kernel purges");
-  if (!os::calls.advise(stretch.start(), stretch.pages << kPageShift, os::Advice::DontNeed)) return;
+  if (!tell_kernel(stretch.start(), stretch.pages << kPageShift, os::Advice::DontNeed)) return;
   LockGuard guard(lock);
   each_segment(stretch, [](Segment& s, unsigned first, unsigned n) { s.touched.clear(first, n); });
 }

@@ -33,6 +33,18 @@ inline Blocks blocks_of(unsigned shard, Slot slot, unsigned n) {
   return blocks;
 }
 
+// All blocks of a new run, in the order of their addresses. The first runs of a class are short: theirs join `others`.
+inline Blocks whole_run(unsigned shard, Slot slot, Blocks& others) {
+  for (;;) {
+    Blocks blocks = blocks_of(shard, slot, 1);
+    for (Batch batch; (batch = Central::of(shard).take(slot, 1)).head != nullptr;) blocks.push_back(batch.head);
+    std::sort(blocks.begin(), blocks.end());
+    EXPECT_EQ(run_of(blocks.front()), run_of(blocks.back()));
+    if (blocks.size() == class_info(slot).run.blocks) return blocks;
+    others.insert(others.end(), blocks.begin(), blocks.end());
+  }
+}
+
 // Gives each block to the central of its owner.
 inline void give_back(const Blocks& blocks) {
   for (void* b : blocks) {

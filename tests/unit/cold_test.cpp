@@ -38,17 +38,8 @@ class Cold : public testing::Test {
     for (void* b : blocks) memset(b, value, class_bytes(tag_slot(tag_of(b))));
   }
   static unsigned resident(const PageRun* run) { return os::resident_pages(run->start, size_t{run->pages} << kPageShift); }
-  // All blocks of a new run, in the order of their addresses. The first runs of a class are short: they stay in use.
-  Blocks whole_run(Slot slot) {
-    for (;;) {
-      Blocks blocks = test::blocks_of(0, slot, 1);
-      for (Batch batch; (batch = central.take(slot, 1)).head != nullptr;) blocks.push_back(batch.head);
-      std::sort(blocks.begin(), blocks.end());
-      EXPECT_EQ(run_of(blocks.front()), run_of(blocks.back()));
-      if (blocks.size() == class_info(slot).run.blocks) return blocks;
-      short_.insert(short_.end(), blocks.begin(), blocks.end());
-    }
-  }
+  // The short runs stay in use.
+  Blocks whole_run(Slot slot) { return test::whole_run(0, slot, short_); }
   void give_short_ones_back() {
     test::give_back(short_);
     short_.clear();

@@ -1,13 +1,9 @@
 // Huge pages: what the kernel is told in which mode, which segments are made huge pages, that holes in them wait and that what
 // is given back of them is broken out.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <functional>
 #include <thread>
 #include <tuple>
 
-#include "hz3/fork.hpp"
 #include "hz3/page_heap.hpp"
 #include "hz3/settings.hpp"
 #include "tests/unit/blocks.hpp"
@@ -310,14 +306,9 @@ TEST_F(Huge, ARunBreaksItUpForHalfOfItsPages) {
   const Slot slot = slot_of(8192);
   const unsigned blocks_in_run = class_info(slot).run.blocks;
   if (blocks_in_run < 8 || class_info(slot).run.pages != 2 * blocks_in_run) GTEST_SKIP() << "runs have another shape";
-  test::Blocks blocks, others;
-  PageRun* run = nullptr;
-  while (blocks.size() != blocks_in_run) {  // the first runs of a class are short
-    others.insert(others.end(), blocks.begin(), blocks.end());
-    blocks = test::blocks_of(0, slot, 1);
-    for (Batch batch; (batch = Central::of(0).take(slot, 1)).head != nullptr;) blocks.push_back(batch.head);
-    run = run_of(blocks[0]);
-  }
+  test::Blocks others;
+  const test::Blocks blocks = test::whole_run(0, slot, others);
+  const PageRun* const run = run_of(blocks[0]);
   for (void* b : blocks) memset(b, 1, 8192);
   run->segment->set_huge(true);
   settings::values[settings::kDecayMs] = 500;
@@ -380,16 +371,7 @@ TEST_F(Huge, AChildOfForkForgetsThatAnotherThreadWasAtIt) {
   Segment* s = take_pages(kFirstLook - kPages);
   at_advice = [&] {
     std::thread([&] {
-      fork::prepare();
-      const pid_t child = ::fork();
-      if (child == 0) {
-        fork::child();
-        _exit(s->collapsing ? 1 : 0);
-      }
-      fork::parent();
-      int status = -1;
-      EXPECT_EQ(waitpid(child, &status, 0), child);
-      EXPECT_EQ(status, 0);
+      EXPECT_TRUE(test::in_child([&] { EXPECT_FALSE(s->collapsing); }));
       EXPECT_TRUE(s->collapsing);
     }).join();
   };
